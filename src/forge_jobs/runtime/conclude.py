@@ -1,0 +1,173 @@
+"""From how a run ended to what is recorded: the four stop signals, and what each makes of an outcome.
+
+Done is always Done. A run that was interrupted (pause, shutdown, self-fence) and then failed or was ended is
+released: it did nothing wrong. A user's cancel is decided by the store, which knows the flag. A lost job is
+recorded as nothing at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import traceback
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from forge_jobs import limits
+from forge_jobs.runtime import outcome as answers
+from forge_jobs.runtime.cancel import CancelReason
+from forge_jobs.runtime.outcome import OutcomeError
+from forge_jobs.storage.backoff import retry_delay, throttle_delay
+from forge_jobs.storage.types.finalize import (
+    Dead,
+    Done,
+    ErrorText,
+    Failed,
+    FinalizeOutcome,
+    Released,
+    Throttled,
+)
+from forge_jobs.storage.types.job import ErrorKind
+
+if TYPE_CHECKING:
+    from forge_jobs.runtime.running import Run
+
+log = logging.getLogger("forge_jobs.worker")
+
+INTERRUPTS: Final = frozenset({CancelReason.PAUSE, CancelReason.SHUTDOWN, CancelReason.LOST_OWNERSHIP})
+DONE: Final = Done()
+GROUP_MEMBERS_SHOWN: Final = 5
+
+
+def conclude(run: Run, answer: object, error: BaseException | None) -> FinalizeOutcome:
+    """What to record of a run that returned `answer` or raised `error`."""
+    if error is None and (answer is None or type(answer) is answers.Done):
+        return DONE
+    if error is not None:
+        return _of_error(run, error)
+    return _of_answer(run, answer)
+
+
+def _of_answer(run: Run, answer: object) -> FinalizeOutcome:
+    match answer:
+        case answers.Done():
+            return DONE
+        case answers.Dead(message=message):
+            return Dead(ErrorText(_text(message) or "rejected by its handler", kind=ErrorKind.DEAD))
+        case answers.Failed(message=message):
+            return _failed(run, ErrorText(_text(message) or "failed"), None)
+        case answers.Throttled():
+            return _throttled(run, answer)
+    name = answer.__name__ if isinstance(answer, type) else type(answer).__name__
+    what = f"the class {name} itself" if isinstance(answer, type) else f"a {name}"
+    return _failed(
+        run, ErrorText(f"handler returned {what}; it must return None, Done(), Throttled(), Failed() or Dead()"), None
+    )
+
+
+def _of_error(run: Run, error: BaseException) -> FinalizeOutcome:
+    if isinstance(error, OutcomeError):
+        return _of_answer(run, error.outcome) if not isinstance(error.outcome, answers.Done) else DONE
+    if isinstance(error, asyncio.CancelledError):
+        return _of_cancellation(run)
+    options = run.handler.options
+    text = describe(error)
+    if options.dead_on and isinstance(error, options.dead_on):
+        return Dead(ErrorText(text.message, text.traceback, ErrorKind.DEAD))
+    if options.retry_on is not None and not isinstance(error, options.retry_on):
+        return Dead(ErrorText(text.message, text.traceback, ErrorKind.DEAD))
+    return _failed(run, text, error)
+
+
+def _of_cancellation(run: Run) -> FinalizeOutcome:
+    reason = run.ended_by or run.cancel.reason
+    if reason is None:
+        return _failed(run, ErrorText("handler raised CancelledError, though nobody cancelled it"), None)
+    if reason is CancelReason.TIMEOUT:
+        return timed_out(run)
+    if reason is CancelReason.USER:
+        return Failed(error=ErrorText("stopped on request", kind=ErrorKind.CANCELLED), delay=timedelta(0))
+    return Released()
+
+
+def timed_out(run: Run) -> FinalizeOutcome:
+    """A run that took longer than its handler's timeout."""
+    seconds = run.handler.options.timeout_s or 0.0
+    error = ErrorText(f"timeout after {seconds:g} s", kind=ErrorKind.TIMEOUT)
+    return Failed(error=error, delay=_delay(run, TimeoutError(error.message)))
+
+
+def _failed(run: Run, text: ErrorText, error: BaseException | None) -> FinalizeOutcome:
+    if run.ended_by is CancelReason.TIMEOUT:
+        return timed_out(run)
+    if run.cancel.reason in INTERRUPTS:
+        return Released()
+    return Failed(error=text, delay=_delay(run, error))
+
+
+def _throttled(run: Run, answer: answers.Throttled) -> FinalizeOutcome:
+    hint = answer.retry_after
+    seconds = hint.total_seconds() if isinstance(hint, timedelta) else hint
+    if seconds is not None and (type(seconds) not in (int, float) or not math.isfinite(seconds) or seconds < 0):
+        return _failed(
+            run, ErrorText(f"invalid retry_after {hint!r}: it must be seconds, 0 or more, or a timedelta"), None
+        )
+    if seconds is not None and seconds > limits.RETRY_AFTER_S[1]:
+        log.warning("retry_after_cut job_id=%s asked_s=%s", run.job.id, seconds)
+        seconds = limits.RETRY_AFTER_S[1]
+    settings = run.env.queue_settings(run.job.queue)
+    return Throttled(
+        delay=throttle_delay(seconds, settings.throttle_attempts, settings.backoff),
+        hinted=seconds is not None,
+        cool_down=bool(answer.cool_down),
+    )
+
+
+def _delay(run: Run, error: BaseException | None) -> timedelta:
+    """The kind's own backoff, else the queue's curve."""
+    attempt, own = run.job.attempts, run.handler.options.backoff
+    if own is not None:
+        try:
+            seconds = own[min(attempt, len(own)) - 1] if isinstance(own, Sequence) else own(attempt, error)
+            if not 0 <= seconds <= limits.BACKOFF_S[1]:
+                raise ValueError(f"backoff gave {seconds!r} seconds")
+            return timedelta(seconds=seconds)
+        except Exception:
+            log.exception("backoff_fault kind=%s; the queue's curve is used", run.job.kind)
+    return retry_delay(attempt, run.env.queue_settings(run.job.queue).backoff)
+
+
+def describe(error: BaseException) -> ErrorText:
+    """The cause chain in one line, outermost first, and the traceback without locals."""
+    parts: list[str] = []
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        parts.append(_one(current))
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    try:
+        trace = "".join(traceback.format_exception(error))
+    except Exception:  # an exception whose __str__ raises must not cost the job its history
+        trace = None
+    return ErrorText(": ".join(parts), trace)
+
+
+def _one(error: BaseException) -> str:
+    name = type(error).__name__
+    text = _text(error)
+    shown = f"{name}({text})" if text and text != name else name
+    if isinstance(error, BaseExceptionGroup):
+        members = [_one(member) for member in error.exceptions[:GROUP_MEMBERS_SHOWN]]
+        more = len(error.exceptions) - len(members)
+        shown += f" [{', '.join(members)}{f', {more} more' if more else ''}]"
+    return shown
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)
+    except BaseException:  # whatever a handler's object does when shown
+        return ""

@@ -1,0 +1,192 @@
+"""What a handler is given besides its payload."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from forge_jobs import limits
+from forge_jobs.clock import from_us
+from forge_jobs.ids import JobId, new_id, new_ids
+from forge_jobs.runtime.routing import Router, fill
+from forge_jobs.storage.error import InvalidInput, is_transient_conflict
+from forge_jobs.storage.protocol import Storage
+from forge_jobs.storage.types.job import EnqueueOutcome, EnqueueRequest
+
+if TYPE_CHECKING:
+    from forge_jobs.runtime.cancel import CancelToken
+    from forge_jobs.runtime.running import Run
+
+log = logging.getLogger("forge_jobs.context")
+job_log = logging.getLogger("forge_jobs.job")
+
+RETRY_DELAYS_S: Final = (0.1, 0.3, 1.0)
+"""Waits between the tries of a write that met a transient conflict."""
+T = TypeVar("T")
+
+
+class JobCtx:
+    """The world of one run of one job.
+
+    `storage.jobs` is there for follow-ups, the rest of `storage` for reading. `(job_id, fence)` identifies this run to
+    downstream systems: a later run has a higher fence. `attempt` is a budget and can repeat.
+    """
+
+    __slots__ = ("_log", "_run")
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._log: JobLog | None = None
+
+    @property
+    def storage(self) -> Storage:
+        return self._run.env.storage
+
+    @property
+    def router(self) -> Router:
+        return self._run.env.router
+
+    @property
+    def job_id(self) -> JobId:
+        return self._run.job.id
+
+    @property
+    def attempt(self) -> int:
+        """Which of the `max_attempts` this run counts as; 1 is the first."""
+        return self._run.job.attempts
+
+    @property
+    def max_attempts(self) -> int:
+        return self._run.job.max_attempts
+
+    @property
+    def fence(self) -> int:
+        """Grows with every claim of the job: a write that carries a lower one is late."""
+        return self._run.job.fence
+
+    @property
+    def queue(self) -> str:
+        return self._run.job.queue
+
+    @property
+    def kind(self) -> str:
+        return self._run.job.kind
+
+    @property
+    def process_id(self) -> str:
+        """`"{queue}-{slot}-{host_id}"`, for display."""
+        return self._run.slot.process_id
+
+    @property
+    def host_id(self) -> str:
+        """The ULID of this boot of the worker process."""
+        return self._run.env.host_id
+
+    @property
+    def enqueued_at(self) -> datetime:
+        return from_us(self._run.job.enqueued_us)
+
+    @property
+    def scheduled_at(self) -> datetime:
+        return from_us(self._run.job.scheduled_us)
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the handler's timeout ends this run; None without a timeout."""
+        timeout = self._run.handler.options.timeout_s
+        return None if timeout is None else from_us(self._run.job.started_us) + timedelta(seconds=timeout)
+
+    @property
+    def trace(self) -> Mapping[str, str]:
+        """What the enqueuer put into `trace`."""
+        found: dict[str, str] = json.loads(self._run.job.trace) if self._run.job.trace else {}
+        return found
+
+    @property
+    def cancel(self) -> CancelToken:
+        return self._run.cancel
+
+    @property
+    def log(self) -> JobLog:
+        """A logger that carries job, kind, queue, attempt and fence."""
+        if self._log is None:
+            self._log = JobLog(job_log, self)
+        return self._log
+
+    def progress(self, current: float, total: float | None = None, message: str | None = None) -> None:
+        """Report how far the run is. The newest report wins; written at most once a second, under the fence.
+
+        Raises:
+            InvalidInput: a number is not finite.
+        """
+        for field, value in (("current", current), ("total", total)):
+            if value is not None and (type(value) not in (int, float) or not math.isfinite(value)):
+                raise InvalidInput(f"progress {field} {value!r} must be a finite number", field=field)
+        text = None if message is None else str(message)[: limits.PROGRESS_MESSAGE_LENGTH]
+        self._run.report_progress(float(current), None if total is None else float(total), text)
+
+    async def enqueue(self, request: EnqueueRequest) -> EnqueueOutcome:
+        """Enqueue a follow-up. The router fills an absent queue; this job is recorded as its parent.
+
+        Transient conflicts are tried again after 100 ms, 300 ms and 1 s with the same id, then raised.
+        """
+        request = self._fill(request)
+        if request.id is None:
+            request = replace(request, id=new_id())
+        store = self.storage.jobs
+        return await _retried(lambda: store.enqueue(request, parent_id=self.job_id), f"kind={request.kind}")
+
+    async def enqueue_bulk(self, requests: Sequence[EnqueueRequest]) -> list[EnqueueOutcome]:
+        """Enqueue up to 10 000 follow-ups in one transaction, all or nothing; outcomes in request order."""
+        ids = new_ids(len(requests))
+        filled = [
+            request if request.id is not None else replace(request, id=job_id)
+            for request, job_id in zip(map(self._fill, requests), ids, strict=True)
+        ]
+        store = self.storage.jobs
+        return await _retried(lambda: store.enqueue_bulk(filled, parent_id=self.job_id), f"batch={len(filled)}")
+
+    def __repr__(self) -> str:
+        return f"JobCtx(job_id={self.job_id}, process_id={self.process_id}, host_id={self.host_id})"
+
+    def _fill(self, request: EnqueueRequest) -> EnqueueRequest:
+        return fill(request, self._run.env.router, self._run.env.handlers)
+
+
+class JobLog(logging.LoggerAdapter[logging.Logger]):
+    """Adds the job's fields to every record, as `extra` for structured logs."""
+
+    def __init__(self, logger: logging.Logger, ctx: JobCtx) -> None:
+        super().__init__(
+            logger,
+            {
+                "queue": ctx.queue,
+                "kind": ctx.kind,
+                "job_id": ctx.job_id,
+                "attempt": ctx.attempt,
+                "fence": ctx.fence,
+                "host_id": ctx.host_id,
+            },
+        )
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        return msg, kwargs
+
+
+async def _retried(write: Callable[[], Awaitable[T]], what: str) -> T:
+    for attempt, delay in enumerate(RETRY_DELAYS_S, start=1):
+        try:
+            return await write()
+        except Exception as error:
+            if not is_transient_conflict(error):
+                raise
+            log.warning("enqueue_retry %s attempt=%d delay_ms=%d error=%s", what, attempt, delay * 1000, error)
+            await asyncio.sleep(delay)
+    return await write()

@@ -1,0 +1,88 @@
+"""What lives as long as the worker process, handed to everything in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from forge_jobs.clock import Clock
+from forge_jobs.config import RuntimeConfig
+from forge_jobs.ids import new_id
+from forge_jobs.runtime.handler import HandlerRegistry
+from forge_jobs.runtime.routing import Router
+from forge_jobs.storage.protocol import Storage
+from forge_jobs.storage.types.queue import QueueSettings
+
+if TYPE_CHECKING:
+    from forge_jobs.runtime.deadlines import Deadlines
+    from forge_jobs.runtime.exchange import Exchanger
+    from forge_jobs.runtime.running import RunningTable
+
+
+@dataclass(slots=True)
+class LoopHealth:
+    """How a background loop fares."""
+
+    runs: int = 0
+    errors: int = 0
+    last_success_us: int | None = None
+    last_error: str | None = None
+
+
+@dataclass(slots=True)
+class Health:
+    """What is known of this process: its ties to the store, its loops, its counts.
+
+    `counts` holds, among others, finished, released, abandoned, lost, timeouts and loop errors.
+    """
+
+    last_beat_us: int = 0
+    """When the last accepted heartbeat was sent, by the elapsed clock."""
+    beats: int = 0
+    fenced: bool = False
+    claims_stopped: bool = False
+    """No beat was accepted for a while: no claims until one is."""
+    reap_not_before_us: int = 0
+    loop_lag_ms: float = 0.0
+    fatal: BaseException | None = None
+    loops: dict[str, LoopHealth] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True, eq=False)
+class RuntimeEnv:
+    """The process: its store, handlers, settings, identity, and what runs in it."""
+
+    storage: Storage
+    handlers: HandlerRegistry
+    router: Router
+    config: RuntimeConfig
+    label: str | None
+    host_id: str = field(default_factory=new_id)
+    health: Health = field(default_factory=Health)
+    settings: dict[str, QueueSettings] = field(default_factory=dict)
+    """The last settings read of each served queue."""
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    running: RunningTable = field(init=False)
+    exchanger: Exchanger = field(init=False)
+    deadlines: Deadlines = field(init=False)
+
+    @property
+    def clock(self) -> Clock:
+        return self.storage.clock
+
+    def queue_settings(self, queue: str) -> QueueSettings:
+        """The last settings read, or the defaults."""
+        return self.settings.get(queue) or QueueSettings(name=queue)
+
+    def max_crashes(self, kind: str) -> int:
+        """Crashes after which a job of this kind is dead."""
+        entry = self.handlers.get(kind)
+        own = entry.options.max_crashes if entry is not None else None
+        return own if own is not None else self.config.max_crashes
+
+    def silent_us(self) -> int:
+        """How long no beat has been accepted."""
+        return self.clock.elapsed_us() - self.health.last_beat_us

@@ -1,0 +1,390 @@
+"""The exchange with the store: finished jobs out, claimed jobs in, together, as often as the store answers.
+
+One request is under way at a time; while it is, outcomes and free slots gather for the next. So batches form by
+themselves, nothing waits for a timer, and a finalize and the next claim share a commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from forge_jobs.runtime.running import Run, RunState
+from forge_jobs.runtime.worker import Slot
+from forge_jobs.storage.error import StorageError, StoreUnavailable
+from forge_jobs.storage.protocol import Claim, ClaimRequest
+from forge_jobs.storage.types.finalize import Finalize, FinalizeOutcome, Lost, Released, Settled
+from forge_jobs.storage.types.job import JobRecord
+from forge_jobs.storage.types.process import Claimed
+
+if TYPE_CHECKING:
+    from forge_jobs.runtime.env import RuntimeEnv
+    from forge_jobs.runtime.supervisor import Supervisor
+
+log = logging.getLogger("forge_jobs.exchange")
+
+SETTLE_BATCH: Final = 1_000
+SETTLE_RETRY_S: Final = (0.1, 0.3, 1.0, 2.0, 4.0, 5.0)
+"""Waits between the tries of a finalize; the last repeats until the store answers."""
+CLAIM_RETRY_S: Final = (0.5, 5.0)
+QUIET_S: Final = 30.0
+QUIET_POLL_S: Final = 2.0
+IDLE_LOOK_S: Final = 2.0
+BLOCKED_LOOK_S: Final = 0.05
+"""How soon it is looked again whether claims are allowed, when nothing says so."""
+ALONE_PATIENCE_S: Final = 60.0
+"""How long a process stops claiming to become idle for a job that must run alone, and how long it then
+goes on as usual before it tries again."""
+
+
+class Line:
+    """One queue of this process: its idle slots, and when to claim for them."""
+
+    def __init__(self, env: RuntimeEnv, queue: str) -> None:
+        self.env = env
+        self.queue = queue
+        self.supervisor: Supervisor
+        self.open = True
+        self.permit = True
+        """A wake that nobody has used yet."""
+        self.poll_at = 0.0
+        self.due_at = float("inf")
+        self._idle: deque[Slot] = deque()
+        self._worked_at = asyncio.get_running_loop().time()
+
+    def idle(self, slot: Slot) -> None:
+        """A slot waits for a job."""
+        self._idle.append(slot)
+        if self.permit:
+            self.env.exchanger.poke()
+
+    def remove(self, slot: Slot) -> None:
+        """The slot closes."""
+        if slot in self._idle:
+            self._idle.remove(slot)
+
+    @property
+    def idle_slots(self) -> int:
+        return len(self._idle)
+
+    def wants(self, now: float) -> bool:
+        return self.open and bool(self._idle) and (self.permit or now >= self.poll_at or now >= self.due_at)
+
+    def next_look(self) -> float:
+        """When the line wants a claim if nobody wakes it before."""
+        return min(self.poll_at, self.due_at) if self.open and self._idle else float("inf")
+
+    def take_slots(self, limit: int | None = None) -> tuple[Slot, ...]:
+        """The idle slots, reserved for a claim."""
+        count = len(self._idle) if limit is None else min(limit, len(self._idle))
+        self.permit = False
+        return tuple(self._idle.popleft() for _ in range(count))
+
+    def give(self, slots: Sequence[Slot], jobs: Sequence[JobRecord], *, alone: bool = False) -> None:
+        """Hand claimed jobs to the reserved slots; the rest are idle again."""
+        for slot, job in zip(slots, jobs, strict=False):
+            if slot.closing or self.env.stopping.is_set():
+                self.env.exchanger.release(job)
+            else:
+                slot.give(job, alone=alone)
+        for slot in slots[len(jobs) :]:
+            if not slot.closing:
+                self._idle.appendleft(slot)
+
+    def answered(self, claim: Claim, now: float) -> None:
+        """When to look again."""
+        if claim.jobs:
+            self._worked_at = now
+        quiet = now - self._worked_at > QUIET_S
+        self.permit = self.permit or claim.more
+        self.poll_at = now + (max(QUIET_POLL_S, self._poll_s) if quiet else self._poll_s)
+        due = claim.next_due_us
+        self.due_at = float("inf") if due is None else now + max(due - claim.now_us, 0) / 1e6 + 0.001
+
+    def failed(self, now: float) -> None:
+        self.permit = True
+        self.poll_at = now + self._poll_s
+
+    @property
+    def _poll_s(self) -> float:
+        return self.env.config.poll_ms / 1000
+
+
+class Exchanger:
+    """Settles and claims for the whole process."""
+
+    def __init__(self, env: RuntimeEnv) -> None:
+        self.env = env
+        self.lines: dict[str, Line] = {}
+        self._outbox: deque[tuple[Run | None, Finalize]] = deque()
+        self._poked = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._settle_not_before = 0.0
+        self._claim_not_before = 0.0
+        self._settle_failures = 0
+        self._claim_failures = 0
+        self._rotation = 0
+        self.in_flight = False
+        self._claims_await_beat: int | None = None
+        """Set after a claim whose answer was lost: no claim before this many beats looked for strays."""
+        self._alone_since: float | None = None
+        self._alone_rest_until = 0.0
+        self._alone_run: Run | None = None
+
+    # What others tell it
+
+    def finished(self, run: Run, outcome: FinalizeOutcome) -> None:
+        """The handler is over; record its outcome. A lost job's is dropped."""
+        if run is self._alone_run:
+            self._alone_run = None
+        if run.lost:
+            self.env.running.remove(run)
+            self.env.health.counts["lost"] += 1
+        else:
+            self._outbox.append((run, Finalize(run.job.id, run.job.fence, outcome, run.job)))
+        self.poke()
+
+    def release(self, job: JobRecord) -> None:
+        """Give back a claimed job that was not started."""
+        self._outbox.append((None, Finalize(job.id, job.fence, Released(), job)))
+        self.poke()
+
+    def release_stray(self, claimed: Claimed) -> None:
+        """Give back a claim whose answer never arrived."""
+        self._outbox.append((None, Finalize(claimed.job_id, claimed.fence, Released())))
+        self.poke()
+
+    def wake(self, queues: frozenset[str] | None) -> None:
+        """Something may be ready."""
+        for line in self.lines.values():
+            if queues is None or line.queue in queues:
+                line.permit = True
+                line.supervisor.woken(named=queues is not None)
+        self.poke()
+
+    def poke(self) -> None:
+        self._poked.set()
+
+    def knows(self, claimed: Claimed) -> bool:
+        """Whether the claim is in one of this process's lists."""
+        return claimed in self.env.running or any(
+            item.job_id == claimed.job_id and item.fence == claimed.fence for _, item in self._outbox
+        )
+
+    def knows_outcome(self, claimed: Claimed) -> bool:
+        """Whether the claim's handler is over and its outcome on the way: the settle itself says if it was lost."""
+        run = self.env.running.get(claimed)
+        return run is not None and run.state in (RunState.ENDED, RunState.ABANDONED)
+
+    @property
+    def unsettled(self) -> int:
+        """Outcomes that the store does not have yet."""
+        return len(self._outbox) + (1 if self.in_flight else 0)
+
+    # The loop
+
+    async def run(self) -> None:
+        """Exchange until cancelled."""
+        while True:
+            self._poked.clear()
+            if not await self._exchange():
+                await self._sleep()
+
+    async def flush(self) -> None:
+        """Settle what has ended, without claiming. For the shutdown, after `run` was cancelled."""
+        while self._outbox:
+            await self._send(self._take_outbox(), [])
+            delay = self._settle_not_before - self._loop.time()
+            if self._outbox and delay > 0:
+                await asyncio.sleep(delay)
+
+    async def _exchange(self) -> bool:
+        """One exchange; False if there was nothing to say."""
+        now = self._loop.time()
+        settlements = self._take_outbox() if now >= self._settle_not_before else []
+        claims = self._claims(now)
+        if not settlements and not claims:
+            return False
+        await self._send(settlements, claims)
+        return True
+
+    async def _send(
+        self, settlements: list[tuple[Run | None, Finalize]], claims: list[tuple[Line, tuple[Slot, ...], ClaimRequest]]
+    ) -> None:
+        await self._progress(settlements)
+        self.in_flight = True
+        try:
+            answer = await self.env.storage.jobs.settle_and_claim(
+                [item for _, item in settlements], [request for _, _, request in claims]
+            )
+        except Exception as error:
+            self._failed(error, settlements, claims)
+            return
+        except BaseException:
+            self._outbox.extendleft(reversed(settlements))
+            raise
+        finally:
+            self.in_flight = False
+        self._settle_failures = self._claim_failures = 0
+        for (run, item), settled in zip(settlements, answer.settled, strict=True):
+            self._settled(run, item, settled)
+        now = self._loop.time()
+        for (line, slots, request), claim in zip(claims, answer.claims, strict=True):
+            line.answered(claim, now)
+            self._alone_answered(line, slots, request, claim, now)
+            line.give(slots, claim.jobs, alone=request.alone)
+
+    def _settled(self, run: Run | None, item: Finalize, settled: Settled) -> None:
+        counts = self.env.health.counts
+        if run is not None:
+            self.env.running.remove(run)
+        if isinstance(settled, Lost):
+            counts["lost"] += 1
+            log.warning("lost_ownership job_id=%s fence=%d: its outcome was refused", item.job_id, item.fence)
+        elif isinstance(item.outcome, Released):
+            counts["released"] += 1
+        else:
+            counts["finished"] += 1
+
+    async def _progress(self, settlements: list[tuple[Run | None, Finalize]]) -> None:
+        """The last progress of jobs that ended, before they are settled; best effort."""
+        for run, _ in settlements:
+            if run is not None and run.progress_due is not None:
+                (current, total, message), run.progress_due = run.progress_due, None
+                try:
+                    await self.env.storage.jobs.set_progress(
+                        run.job.id, run.job.fence, current=current, total=total, message=message
+                    )
+                except StorageError as error:
+                    log.debug("progress_lost job_id=%s error=%s", run.job.id, error)
+
+    def _failed(
+        self,
+        error: Exception,
+        settlements: list[tuple[Run | None, Finalize]],
+        claims: list[tuple[Line, tuple[Slot, ...], ClaimRequest]],
+    ) -> None:
+        now = self._loop.time()
+        self.env.health.counts["store_errors"] += 1
+        if isinstance(error, StoreUnavailable) and error.fatal:
+            self.env.health.fatal = error
+            self.env.stopping.set()
+        if not isinstance(error, StorageError):
+            log.exception("exchange_fault")
+        if settlements:
+            self._outbox.extendleft(reversed(settlements))
+            wait = SETTLE_RETRY_S[min(self._settle_failures, len(SETTLE_RETRY_S) - 1)]
+            self._settle_failures += 1
+            self._settle_not_before = now + wait * random.uniform(0.9, 1.1)  # noqa: S311
+        if claims:
+            wait = min(CLAIM_RETRY_S[0] * 2**self._claim_failures, CLAIM_RETRY_S[1])
+            self._claim_failures += 1
+            self._claim_not_before = now + wait * random.uniform(0.8, 1.2)  # noqa: S311
+            self._claims_await_beat = self.env.health.beats + 1
+            for line, slots, _ in claims:
+                line.give(slots, ())
+                line.failed(now)
+        log.warning(
+            "store_error error=%s class=%s settlements_waiting=%d", error, type(error).__name__, len(self._outbox)
+        )
+
+    def _take_outbox(self) -> list[tuple[Run | None, Finalize]]:
+        if len(self._outbox) <= SETTLE_BATCH:
+            taken = list(self._outbox)
+            self._outbox.clear()
+            return taken
+        return [self._outbox.popleft() for _ in range(SETTLE_BATCH)]
+
+    # When to claim
+
+    def _claims(self, now: float) -> list[tuple[Line, tuple[Slot, ...], ClaimRequest]]:
+        if not self._may_claim(now):
+            return []
+        wanting = [line for line in self.lines.values() if line.wants(now)]
+        if not wanting:
+            return []
+        self._rotation = (self._rotation + 1) % len(wanting)
+        wanting = wanting[self._rotation :] + wanting[: self._rotation]
+        kinds = tuple(self.env.handlers.kinds())
+        alone_kinds = tuple(kind for kind in kinds if self.env.max_crashes(kind) == 1)
+        alone = self._alone_since is not None or (bool(alone_kinds) and not len(self.env.running))
+        claims = []
+        for line in wanting[:1] if alone else wanting:
+            slots = line.take_slots(1 if alone else None)
+            request = ClaimRequest(
+                queue=line.queue,
+                kinds=kinds,
+                host_id=self.env.host_id,
+                slots=tuple(slot.process_id for slot in slots),
+                alone=alone,
+                alone_kinds=alone_kinds,
+            )
+            claims.append((line, slots, request))
+        return claims
+
+    def _may_claim(self, now: float) -> bool:
+        health = self.env.health
+        if self.env.stopping.is_set() or health.claims_stopped or now < self._claim_not_before:
+            return False
+        if health.loop_lag_ms > self.env.config.stale_s * 1000 / 3:
+            return False
+        if self._claims_await_beat is not None:
+            if health.beats < self._claims_await_beat:
+                return False
+            self._claims_await_beat = None
+        if len(self._outbox) >= 2 * max(sum(len(line.supervisor.slots) for line in self.lines.values()), 1):
+            return False
+        return self._alone_allows(now)
+
+    # Jobs that must run alone
+
+    def _alone_allows(self, now: float) -> bool:
+        """While a job runs alone nothing is claimed; while one waits for that, nothing until the process is idle."""
+        if self._alone_run is not None:
+            return False
+        if self._alone_since is None:
+            return True
+        if not len(self.env.running) and not self._outbox:
+            return True
+        if now - self._alone_since > ALONE_PATIENCE_S:
+            self._alone_since, self._alone_rest_until = None, now + ALONE_PATIENCE_S
+            return True
+        return False
+
+    def _alone_answered(
+        self, line: Line, slots: tuple[Slot, ...], request: ClaimRequest, claim: Claim, now: float
+    ) -> None:
+        if not request.alone:
+            if claim.alone_waiting and self._alone_since is None and now >= self._alone_rest_until:
+                self._alone_since = now
+                line.permit = True
+            return
+        self._alone_since = None
+        line.permit = True  # look for ordinary jobs next
+        if claim.jobs:
+            self._loop.call_soon(self._note_alone, Claimed(claim.jobs[0].id, claim.jobs[0].fence))
+
+    def _note_alone(self, claimed: Claimed) -> None:
+        self._alone_run = self.env.running.get(claimed)
+
+    async def _sleep(self) -> None:
+        """Until something is said, or a line wants to look."""
+        if self._poked.is_set():
+            return
+        now = self._loop.time()
+        if any(line.wants(now) for line in self.lines.values()):  # but something forbids claims at the moment
+            until = max(self._claim_not_before, now + BLOCKED_LOOK_S)
+        else:
+            until = min((line.next_look() for line in self.lines.values()), default=now + IDLE_LOOK_S)
+        if self._outbox:
+            until = min(until, self._settle_not_before)
+        until = min(max(until, now + 0.001), now + IDLE_LOOK_S)
+        timer = self._loop.call_at(until, self._poked.set)
+        try:
+            await self._poked.wait()
+        finally:
+            timer.cancel()

@@ -1,0 +1,213 @@
+"""Handlers: the code that runs jobs of a kind, and the registry that finds it.
+
+    handlers = HandlerRegistry()
+
+    @handlers.handler("thumbnail", timeout=30, retry_on=(OSError,))
+    async def thumbnail(ctx: JobCtx, payload: dict) -> JobOutcome | None: ...
+
+A handler answers with a `JobOutcome` (`runtime/outcome.py`), gets a `JobCtx` (`runtime/context.py`), and any
+exception it raises is a `Failed`. The last registration of a kind wins.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+from forge_jobs import limits
+from forge_jobs.names import check_name
+from forge_jobs.runtime.outcome import JobOutcome
+from forge_jobs.storage.error import ConfigError
+
+if TYPE_CHECKING:
+    from forge_jobs.runtime.context import JobCtx
+
+log = logging.getLogger("forge_jobs.handlers")
+
+Run: TypeAlias = "Callable[[JobCtx, Any], Awaitable[JobOutcome | None]]"
+Backoff: TypeAlias = "Sequence[float] | Callable[[int, BaseException | None], float]"
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+@runtime_checkable
+class JobHandler(Protocol):
+    """Runs the jobs of one kind."""
+
+    @property
+    def kind(self) -> str: ...
+
+    async def run(self, ctx: JobCtx, payload: Any) -> JobOutcome | None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerOptions:
+    """How jobs of a kind are run.
+
+    timeout: seconds (1 ms … 115 d) after which a run is ended and counts as failed; none by default.
+    max_attempts: runs before a job is dead (1 … 1000), for requests that name none. backoff: a list of delays in
+    seconds (the last repeats) or a callable `(attempt, error) -> seconds`, in place of the queue's curve.
+    retry_on: only these exceptions are retried. dead_on: these end the job at once. cancel_grace: seconds between the
+    signal of a cancel or timeout and the end of a handler that ignores it. queue: where requests without a queue
+    go. redact: payload keys hidden from people. max_crashes: crashes after which a job is dead (1 … 100).
+    """
+
+    timeout: float | timedelta | None = None
+    max_attempts: int | None = None
+    backoff: Backoff | None = None
+    retry_on: tuple[type[BaseException], ...] | None = None
+    dead_on: tuple[type[BaseException], ...] = ()
+    cancel_grace: float | None = None
+    queue: str | None = None
+    redact: tuple[str, ...] = ()
+    max_crashes: int | None = None
+
+    def __post_init__(self) -> None:
+        seconds = self.timeout_s
+        if seconds is not None and not limits.TIMEOUT_S[0] <= seconds <= limits.TIMEOUT_S[1]:
+            raise ConfigError(f"timeout {self.timeout!r} is not within 1 ms … 115 days")
+        _within("max_attempts", self.max_attempts, limits.MAX_ATTEMPTS)
+        _within("max_crashes", self.max_crashes, limits.MAX_CRASHES)
+        if self.queue is not None:
+            check_name(self.queue, "queue")
+        if isinstance(self.backoff, Sequence) and not self.backoff:
+            raise ConfigError("backoff must be a list of at least one delay, or a callable")
+
+    @property
+    def timeout_s(self) -> float | None:
+        return self.timeout.total_seconds() if isinstance(self.timeout, timedelta) else self.timeout
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredHandler:
+    """A handler with its options: what the registry holds."""
+
+    kind: str
+    run: Run
+    options: HandlerOptions = dataclasses.field(default_factory=HandlerOptions)
+
+
+class HandlerRegistry:
+    """The handlers of a program by kind. Registering while a worker runs takes effect with its next claim."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, RegisteredHandler] = {}
+        self.version = 0
+        """Grows with every registration, so that a worker notices new kinds."""
+
+    def handler(self, kind: str, **options: Any) -> Callable[[_Function], _Function]:
+        """Register the decorated function under `kind`; `options` are those of `HandlerOptions`.
+
+        The function takes `(ctx, payload)`, `(ctx)` or `(payload)`: a parameter named `ctx` or annotated `JobCtx`
+        gets the context, another one the payload.
+
+        Raises:
+            ConfigError: the function fits none of these, is not async, or an option is unknown or out of range.
+        """
+
+        def register(function: _Function) -> _Function:
+            self._add(RegisteredHandler(check_name(kind, "kind"), _adapt(function, kind), _options(kind, options)))
+            return function
+
+        return register
+
+    def register(self, handler: JobHandler, **options: Any) -> None:
+        """Register an object with a `kind` and an async `run(ctx, payload)`. Registering a kind again replaces it."""
+        kind = check_name(getattr(handler, "kind", None), "kind")
+        if not inspect.iscoroutinefunction(getattr(handler, "run", None)):
+            raise ConfigError(f"the handler for kind {kind!r} needs an async method run(ctx, payload)")
+        self._add(RegisteredHandler(kind, handler.run, _options(kind, options)))
+
+    def get(self, kind: str) -> RegisteredHandler | None:
+        return self._handlers.get(kind)
+
+    def kinds(self) -> list[str]:
+        """The registered kinds, sorted."""
+        return sorted(self._handlers)
+
+    def __len__(self) -> int:
+        return len(self._handlers)
+
+    def __contains__(self, kind: object) -> bool:
+        return kind in self._handlers
+
+    def __repr__(self) -> str:
+        return f"HandlerRegistry({', '.join(self.kinds())})"
+
+    def _add(self, entry: RegisteredHandler) -> None:
+        if entry.kind in self._handlers:
+            log.info("handler_replaced kind=%s", entry.kind)
+        self._handlers[entry.kind] = entry
+        self.version += 1
+
+
+def _options(kind: str, options: dict[str, Any]) -> HandlerOptions:
+    legal = {f.name for f in dataclasses.fields(HandlerOptions)}
+    for name in options:
+        if name not in legal:
+            from forge_jobs.config import unknown_key
+
+            raise ConfigError(f"handler for kind {kind!r}: {unknown_key(name, legal)}")
+    for name in ("retry_on", "dead_on", "redact"):
+        if name in options and isinstance(options[name], (type, str)):
+            options[name] = (options[name],)
+    return HandlerOptions(**options)
+
+
+def _adapt(function: Callable[..., Any], kind: str) -> Run:
+    """The function as `run(ctx, payload)`, whatever part of that it takes."""
+    if not inspect.iscoroutinefunction(function):
+        raise ConfigError(
+            f"the handler for kind {kind!r} is a sync function; handlers are async for now. Make it `async def` and "
+            "call blocking code through `await asyncio.to_thread(...)`"
+        )
+    parameters = [
+        p
+        for p in inspect.signature(function).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and (p.default is p.empty)
+    ]
+    contexts = [p for p in parameters if _is_context(p)]
+    payloads = [p for p in parameters if not _is_context(p)]
+    for parameter in payloads:
+        _refuse_models(parameter, kind)
+    match [p in contexts for p in parameters]:
+        case [True, False]:
+            return function
+        case [False, True]:
+            return lambda ctx, payload: function(payload, ctx)
+        case [True]:
+            return lambda ctx, payload: function(ctx)
+        case [False]:
+            return lambda ctx, payload: function(payload)
+    raise ConfigError(
+        f"the handler for kind {kind!r} must take (ctx, payload), (ctx) or (payload), where the context is named "
+        f"`ctx` or annotated JobCtx; it takes ({', '.join(p.name for p in parameters)})"
+    )
+
+
+def _is_context(parameter: inspect.Parameter) -> bool:
+    annotation = parameter.annotation
+    name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    return parameter.name == "ctx" or name.rpartition(".")[2] == "JobCtx"
+
+
+def _refuse_models(parameter: inspect.Parameter, kind: str) -> None:
+    annotation = parameter.annotation
+    if isinstance(annotation, type) and (
+        dataclasses.is_dataclass(annotation)
+        or hasattr(annotation, "__struct_fields__")
+        or hasattr(annotation, "model_fields")
+    ):
+        raise ConfigError(
+            f"the handler for kind {kind!r} wants its payload as {annotation.__name__}; typed payloads are not "
+            "supported yet. Annotate it `dict` and build the object from it"
+        )
+
+
+def _within(name: str, value: object, bounds: tuple[int, int]) -> None:
+    if value is not None and (type(value) is not int or not bounds[0] <= value <= bounds[1]):
+        raise ConfigError(f"{name} {value!r} is not a whole number within {bounds[0]} … {bounds[1]}")

@@ -1,0 +1,175 @@
+"""Heartbeats, on a thread and a connection of their own, so that no handler can starve them.
+
+One statement per beat covers every job of the process. Its answer says which jobs are lost and which are
+cancelled. When beats fail for too long by the local clock the process fences itself: it stops claiming, then
+interrupts its handlers, and takes up work again when the store answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import socket
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+from forge_jobs.runtime.cancel import CancelReason
+from forge_jobs.runtime.env import RuntimeEnv
+from forge_jobs.storage.protocol import Heart
+from forge_jobs.storage.types.process import BeatAnswer, Claimed, ProcessInfo, ProcessState
+
+log = logging.getLogger("forge_jobs.heartbeat")
+
+JITTER: Final = 0.1
+STRAY_BEATS: Final = 2
+"""A claim that this process does not know is given back when that many beats in a row found it."""
+
+
+class Heartbeat:
+    """The heart of one process."""
+
+    def __init__(self, env: RuntimeEnv, queues: tuple[str, ...]) -> None:
+        self.env = env
+        self.state = ProcessState.RUNNING
+        self._queues = queues
+        self._loop = asyncio.get_running_loop()
+        self._kick = threading.Event()
+        self._stop = threading.Event()
+        self._waiters: list[asyncio.Future[None]] = []
+        self._strays: dict[Claimed, int] = {}
+        self._thread = threading.Thread(target=self._run, name="forge-heartbeat", daemon=True)
+
+    async def start(self) -> None:
+        """Begin to beat; returns when the first beat was accepted."""
+        self.env.health.last_beat_us = self.env.clock.elapsed_us()
+        self._thread.start()
+        await self.beat_now()
+
+    async def beat_now(self) -> None:
+        """Wait for a beat that begins after this call to be accepted."""
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._waiters.append(waiter)
+        self._kick.set()
+        await waiter
+
+    def stop(self) -> None:
+        """Beat no more. The thread ends by itself, at the latest with its current beat."""
+        self._stop.set()
+        self._kick.set()
+
+    # On the heartbeat's thread
+
+    def _run(self) -> None:
+        heart: Heart | None = None
+        interval = self.env.config.heartbeat_s
+        while not self._stop.is_set():
+            self._kick.clear()
+            waiters = list(self._waiters)
+            began = self.env.clock.elapsed_us()
+            try:
+                if heart is None:
+                    heart = self.env.storage.processes.open_heart(timedelta(seconds=interval))
+                claims = self.env.running.snapshot()
+                answer = heart.beat(self._info(), claims)
+            except Exception as error:
+                heart = self._replace(heart, error)
+                self._tell(lambda: self._refused())
+            else:
+                self._tell(lambda answer=answer, began=began, waiters=waiters: self._accepted(answer, began, waiters))  # type: ignore[misc]
+            self._kick.wait(interval * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
+        if heart is not None:
+            heart.close()
+
+    def _replace(self, heart: Heart | None, error: Exception) -> None:
+        """A heart that failed once is replaced: its connection may hang."""
+        log.warning("beat_refused error=%s silent_s=%.1f", error, self.env.silent_us() / 1e6)
+        if heart is not None:
+            try:
+                heart.close()
+            except Exception:
+                log.debug("heart_close_fault", exc_info=True)
+
+    def _tell(self, callback: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback)
+        except RuntimeError:  # the loop was closed
+            self._stop.set()
+
+    def _info(self) -> ProcessInfo:
+        from forge_jobs import __version__
+
+        env = self.env
+        lines = list(env.exchanger.lines.items())
+        return ProcessInfo(
+            host_id=env.host_id,
+            label=env.label,
+            host_name=socket.gethostname(),
+            pid=os.getpid(),
+            version=__version__,
+            queues=self._queues,
+            kinds=tuple(env.handlers.kinds()),
+            slots={queue: len(line.supervisor.slots) for queue, line in lines},
+            running=env.running.by_slot(),
+            state=ProcessState.FENCED if env.health.fenced else self.state,
+            loop_lag_ms=round(env.health.loop_lag_ms, 1),
+        )
+
+    # On the event loop
+
+    def _accepted(self, answer: BeatAnswer, began_us: int, waiters: list[asyncio.Future[None]]) -> None:
+        env, health = self.env, self.env.health
+        late = began_us - health.last_beat_us > 2 * round(env.config.heartbeat_s * 1e6)
+        if late and health.beats:
+            health.reap_not_before_us = env.clock.elapsed_us() + round(env.config.stale_s * 1e6)
+        health.last_beat_us = began_us
+        health.beats += 1
+        if health.claims_stopped or health.fenced:
+            log.warning("unfenced: the store answers again")
+            health.claims_stopped = health.fenced = False
+        self._apply(answer)
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+            self._waiters.remove(waiter)
+        env.exchanger.poke()
+
+    def _apply(self, answer: BeatAnswer) -> None:
+        running = self.env.running
+        for claimed in answer.lost:
+            run = running.get(claimed)
+            if run is not None and not self.env.exchanger.knows_outcome(claimed):
+                run.lose()
+        for run in running:
+            if run.job.id in answer.cancel_requested:
+                run.cancel_by_user()
+        self._release_strays(answer.strays)
+
+    def _release_strays(self, strays: frozenset[Claimed]) -> None:
+        """Give back claims that nobody here knows: their answer was lost on the way."""
+        seen = {claimed: self._strays.get(claimed, 0) + 1 for claimed in strays}
+        self._strays = {claimed: beats for claimed, beats in seen.items() if not self.env.exchanger.knows(claimed)}
+        if self.env.exchanger.in_flight:
+            return
+        for claimed, beats in list(self._strays.items()):
+            if beats >= STRAY_BEATS:
+                log.warning("stray_released job_id=%s fence=%d", claimed.job_id, claimed.fence)
+                self.env.exchanger.release_stray(claimed)
+                del self._strays[claimed]
+
+    def _refused(self) -> None:
+        config, health = self.env.config, self.env.health
+        silent_s = self.env.silent_us() / 1e6
+        if silent_s >= config.stale_s - 2 * config.heartbeat_s and not health.claims_stopped:
+            health.claims_stopped = True
+            log.error("claims_stopped: no heartbeat was accepted for %.1f s", silent_s)
+        if silent_s >= config.stale_s - config.heartbeat_s and not health.fenced:
+            health.fenced = True
+            health.counts["fenced"] += 1
+            log.error("fenced: no heartbeat was accepted for %.1f s; handlers are interrupted", silent_s)
+            for run in self.env.running:
+                run.fenced = True
+                run.interrupt(CancelReason.LOST_OWNERSHIP)

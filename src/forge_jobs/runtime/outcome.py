@@ -1,0 +1,79 @@
+"""What a handler answers: values to return, or the same as exceptions to raise from deep inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The job is finished. Returning None says the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """The upstream refused for now: try again after `retry_after` seconds (0 … 7 days), no attempt burnt.
+
+    Without `retry_after` the queue's curve decides. The queue cools down unless it is configured otherwise or
+    `cool_down` is False.
+    """
+
+    retry_after: timedelta | float | None = None
+    cool_down: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The attempt failed; the job is retried with backoff until its attempts are spent."""
+
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """The job cannot succeed, retrying is useless."""
+
+    message: str = ""
+
+
+JobOutcome: TypeAlias = Done | Throttled | Failed | Dead
+
+
+class OutcomeError(Exception):
+    """Base of the outcomes in their exception form."""
+
+    outcome: JobOutcome
+
+
+class DoneError(OutcomeError):
+    """Raise to end a run as `Done`."""
+
+    def __init__(self) -> None:
+        super().__init__("done")
+        self.outcome = Done()
+
+
+class ThrottledError(OutcomeError):
+    """Raise to end a run as `Throttled`."""
+
+    def __init__(self, retry_after: timedelta | float | None = None, cool_down: bool = True) -> None:
+        super().__init__(f"throttled, retry after {retry_after}")
+        self.outcome = Throttled(retry_after, cool_down)
+
+
+class FailedError(OutcomeError):
+    """Raise to end a run as `Failed`, without a traceback in the history."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+        self.outcome = Failed(message)
+
+
+class DeadError(OutcomeError):
+    """Raise to end a run as `Dead`."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+        self.outcome = Dead(message)

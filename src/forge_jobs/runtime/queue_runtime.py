@@ -1,0 +1,290 @@
+"""A worker process: supervisors, slots, the exchange with the store, heartbeats and background loops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from forge_jobs import limits
+from forge_jobs.config import RuntimeConfig
+from forge_jobs.ids import parse_id
+from forge_jobs.names import check_name
+from forge_jobs.runtime.cancel import CancelReason
+from forge_jobs.runtime.deadlines import Deadlines
+from forge_jobs.runtime.env import RuntimeEnv
+from forge_jobs.runtime.exchange import Exchanger, Line
+from forge_jobs.runtime.handler import HandlerRegistry
+from forge_jobs.runtime.loops import cleanup, lag, progress, reaper
+from forge_jobs.runtime.loops.heartbeat import Heartbeat
+from forge_jobs.runtime.loops.loop import Loop, run_loop
+from forge_jobs.runtime.routing import DefaultRouter, Router
+from forge_jobs.runtime.running import RunningTable, RunState
+from forge_jobs.runtime.supervisor import Supervisor
+from forge_jobs.storage.error import ConfigError, StorageError
+from forge_jobs.storage.protocol import Storage
+from forge_jobs.storage.types.finalize import Finalize, Released
+from forge_jobs.storage.types.process import ProcessState
+
+log = logging.getLogger("forge_jobs.runtime")
+
+LOOPS: Final[tuple[Loop, ...]] = (reaper.LOOP, cleanup.LOOP, progress.LOOP, lag.LOOP)
+END_GRACE_S: Final = 2.0
+"""How long handlers get to end after their tasks were cancelled."""
+SETTLE_GRACE_S: Final = 2.0
+"""How long the shutdown tries to record what ended."""
+DRAIN_LOOK_S: Final = 0.05
+DRAIN_LOOK_MAX_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a process did: jobs finished, given back unfinished, and abandoned in a handler that would not end."""
+
+    finished: int
+    released: int
+    abandoned: int
+
+
+class QueueRuntime:
+    """Runs the jobs of some queues.
+
+        runtime = QueueRuntime(storage, handlers, queues=["default"], slots=10)
+        await runtime.run()            # until request_stop(), or: await runtime.start(); …; await runtime.stop()
+
+    `slots` is the most jobs of one queue at a time in this process (10); all queues together at most 2 000. `name`
+    labels the process for people. One runtime per event loop is usual, several are fine.
+
+    Raises:
+        ConfigError: no queue, or too many slots.
+        InvalidName: a queue's name is not legal.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        handlers: HandlerRegistry,
+        queues: Iterable[str] = ("default",),
+        slots: int | None = None,
+        router: Router | None = None,
+        name: str | None = None,
+        config: RuntimeConfig | None = None,
+    ) -> None:
+        self.queues = _queue_names(queues)
+        config = config or RuntimeConfig()
+        _check_slots(slots if slots is not None else config.slots, len(self.queues))
+        self._slots = slots
+        self._settings = (storage, handlers, router or DefaultRouter(), config, _label(name))
+        self._env: RuntimeEnv | None = None
+        self._heartbeat: Heartbeat | None = None
+        self._supervisors: list[Supervisor] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._exchange_task: asyncio.Task[None] | None = None
+        self._unsubscribe: Callable[[], None] = lambda: None
+        self._hurry = asyncio.Event()
+
+    @property
+    def env(self) -> RuntimeEnv:
+        """The running process.
+
+        Raises:
+            ConfigError: it was not started.
+        """
+        if self._env is None:
+            raise ConfigError("this QueueRuntime is not running; call start() first")
+        return self._env
+
+    @property
+    def host_id(self) -> str:
+        return self.env.host_id
+
+    @property
+    def report(self) -> Report:
+        counts = self.env.health.counts
+        return Report(counts["finished"], counts["released"], counts["abandoned"])
+
+    async def start(self) -> None:
+        """Begin to work; returns when the process is registered and its slots are open."""
+        storage, handlers, router, config, label = self._settings
+        env = self._env = RuntimeEnv(storage, handlers, router, config, label)
+        env.running, env.deadlines, env.exchanger = RunningTable(), Deadlines(), Exchanger(env)
+        self._hurry.clear()
+        self._supervisors = []
+        for queue in self.queues:
+            await storage.queues.ensure(queue)
+            line = env.exchanger.lines[queue] = Line(env, queue)
+            self._supervisors.append(Supervisor(env, line, self._slots))
+        self._heartbeat = Heartbeat(env, self.queues)
+        await self._heartbeat.start()
+        self._unsubscribe = storage.subscribe(env.host_id, env.exchanger.wake)
+        for supervisor in self._supervisors:
+            await supervisor.tick()
+            self._spawn(supervisor.run(), f"supervisor-{supervisor.line.queue}")
+        self._exchange_task = self._spawn(env.exchanger.run(), "exchange")
+        for loop in LOOPS:
+            self._spawn(run_loop(env, loop), loop.name)
+        log.info("worker_started host_id=%s worker=%s queues=%s", env.host_id, env.label, ",".join(self.queues))
+
+    async def run(self) -> None:
+        """Start, work until `request_stop` is called or the store becomes unusable, then stop.
+
+        Raises:
+            StoreUnavailable: the store must not be used any longer.
+        """
+        if self._env is None:
+            await self.start()
+        env = self.env
+        await env.stopping.wait()
+        await self.stop()
+        if env.health.fatal is not None:
+            raise env.health.fatal
+
+    async def drain(self, all: bool = False) -> None:
+        """Work until no job of these queues and kinds is ready or running anywhere, then stop.
+
+        Jobs of the future and retries that wait do not hold it, unless `all` is given. Paused queues never do.
+        """
+        if self._env is None:
+            await self.start()
+        env, look = self.env, DRAIN_LOOK_S
+        while not env.stopping.is_set():
+            if not len(env.running) and not env.exchanger.unsettled:
+                left = await env.storage.jobs.outstanding(self.queues, env.handlers.kinds())
+                if not (left.ready or left.running or (all and left.waiting)):
+                    break
+            try:
+                await asyncio.wait_for(env.stopping.wait(), look)
+            except TimeoutError:
+                look = min(look * 1.2, DRAIN_LOOK_MAX_S)
+        await self.stop()
+
+    def request_stop(self, *, hurry: bool = False) -> None:
+        """Ask `run` or `drain` to stop; with `hurry` handlers are ended at once, without their grace."""
+        if self._env is not None:
+            self._env.stopping.set()
+            if hurry:
+                self._hurry.set()
+
+    async def request_cancel(self, job_id: str) -> bool:
+        """Cancel a job that runs in this process; False if it does not."""
+        run = self.env.running.of_job(parse_id(job_id))
+        if run is None or run.state is not RunState.RUNNING:
+            return False
+        await self.env.storage.jobs.cancel(run.job.id)
+        run.cancel_by_user()
+        return True
+
+    async def stop(self, grace: float | timedelta | None = None) -> Report:
+        """Stop: no more claims, every handler told at once, `grace` seconds to end by themselves, then they are ended;
+        what ended is recorded, what did not is given back with its attempt restored. Takes at most grace + 5 s."""
+        env = self.env
+        seconds = grace.total_seconds() if isinstance(grace, timedelta) else grace
+        env.stopping.set()
+        log.info("shutdown_begun running=%d", len(env.running))
+        if self._heartbeat is not None:
+            self._heartbeat.state = ProcessState.DRAINING
+        for supervisor in self._supervisors:
+            supervisor.close()
+        env.running.interrupt(CancelReason.SHUTDOWN)
+        await self._until_idle(env.config.shutdown_grace_s if seconds is None else seconds, unless=self._hurry)
+        for run in env.running:
+            run.end(CancelReason.SHUTDOWN)
+        await self._until_idle(END_GRACE_S)
+        await self._end_tasks()
+        await self._settle_rest()
+        self._unsubscribe()
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+        env.deadlines.close()
+        report = self.report
+        log.info(
+            "shutdown_done finished=%d released=%d abandoned=%d", report.finished, report.released, report.abandoned
+        )
+        return report
+
+    # How stopping is done
+
+    async def _until_idle(self, seconds: float, unless: asyncio.Event | None = None) -> None:
+        """Wait until no handler runs, at most `seconds`."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while self.env.running.handlers_running and loop.time() < until and not (unless and unless.is_set()):
+            await asyncio.sleep(min(0.02, max(until - loop.time(), 0)))
+
+    async def _end_tasks(self) -> None:
+        """End the supervisors, the loops, and the exchange once its request under way is answered."""
+        exchange = self._exchange_task
+        for task in self._tasks:
+            if task is not exchange:
+                task.cancel()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + SETTLE_GRACE_S
+        while self.env.exchanger.unsettled and loop.time() < until:
+            await asyncio.sleep(0.005)
+        if exchange is not None:
+            exchange.cancel()
+        for result in await asyncio.gather(*self._tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                log.error("task_fault", exc_info=result)
+        self._tasks.clear()
+
+    async def _settle_rest(self) -> None:
+        """Record what ended, take the process off the list, and as the last write give back what still runs."""
+        env = self.env
+        try:
+            async with asyncio.timeout(SETTLE_GRACE_S):
+                await env.exchanger.flush()
+                await env.storage.events.flush()
+                await env.storage.processes.remove(env.host_id)
+                left = [run for run in env.running if not run.lost and run.state is not RunState.ENDED]
+                if left:
+                    env.health.counts["abandoned"] += len(left)
+                    env.health.counts["released"] += len(left)
+                    for run in left:
+                        run.state = RunState.ABANDONED
+                    await env.storage.jobs.settle_and_claim(
+                        [Finalize(run.job.id, run.job.fence, Released()) for run in left]
+                    )
+        except (StorageError, TimeoutError) as error:
+            log.error("shutdown_unsettled jobs=%d error=%s; the reaper gives them back", len(env.running), error)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work, name=f"forge-{name}")
+        task.add_done_callback(self._watch)
+        self._tasks.append(task)
+        return task
+
+    def _watch(self, task: asyncio.Task[None]) -> None:
+        """A task of ours that ends by a fault ends the process, loudly: half a worker is worse than none."""
+        if not task.cancelled() and task.exception() is not None:
+            log.critical("runtime_fault task=%s", task.get_name(), exc_info=task.exception())
+            self.env.health.fatal = task.exception()
+            self.env.stopping.set()
+
+
+def _queue_names(queues: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(queues, str):
+        raise ConfigError(f"queues {queues!r} must be a list of names, e.g. [{queues!r}]")
+    names = tuple(dict.fromkeys(check_name(name, "queue") for name in queues if name != ""))
+    if not names:
+        raise ConfigError("a worker needs at least one queue")
+    return names
+
+
+def _check_slots(slots: int, queues: int) -> None:
+    if type(slots) is not int or slots < 1:
+        raise ConfigError(f"slots {slots!r} must be a whole number, 1 or more")
+    if slots * queues > limits.SLOTS_PER_PROCESS:
+        raise ConfigError(
+            f"{slots} slots for each of {queues} queues are more than {limits.SLOTS_PER_PROCESS} in one process"
+        )
+
+
+def _label(name: str | None) -> str | None:
+    label = (name or "").strip()
+    if len(label) > limits.NAME_LENGTH:
+        raise ConfigError(f"worker name of {len(label)} characters is longer than {limits.NAME_LENGTH}")
+    return label or None

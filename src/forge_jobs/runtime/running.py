@@ -1,0 +1,165 @@
+"""The jobs this process owns, from the claim until the store has its outcome, and how they are told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from forge_jobs.runtime.cancel import CancelReason, CancelToken
+from forge_jobs.runtime.handler import RegisteredHandler
+from forge_jobs.storage.types.job import JobRecord
+from forge_jobs.storage.types.process import Claimed
+
+if TYPE_CHECKING:
+    from forge_jobs.runtime.env import RuntimeEnv
+    from forge_jobs.runtime.worker import Slot
+
+log = logging.getLogger("forge_jobs.running")
+
+
+class RunState(Enum):
+    """Where a run stands."""
+
+    RUNNING = auto()
+    ENDING = auto()  # its task was cancelled by us
+    ENDED = auto()  # the handler is over, the outcome is on its way to the store
+    ABANDONED = auto()  # the handler ignored its end: its result is ignored, its slot goes on without it
+
+
+class Run:
+    """One run of one job in one slot."""
+
+    __slots__ = (
+        "alone",
+        "cancel",
+        "ended_by",
+        "env",
+        "fenced",
+        "handler",
+        "job",
+        "lost",
+        "progress_due",
+        "slot",
+        "state",
+        "task",
+    )
+
+    def __init__(self, env: RuntimeEnv, slot: Slot, job: JobRecord, handler: RegisteredHandler, *, alone: bool) -> None:
+        self.env = env
+        self.slot = slot
+        self.job = job
+        self.handler = handler
+        self.alone = alone
+        self.cancel = CancelToken()
+        self.state = RunState.RUNNING
+        self.task: asyncio.Task[None] | None = None
+        self.ended_by: CancelReason | None = None
+        """Why its task was cancelled by us, if it was."""
+        self.lost = False
+        self.fenced = False
+        self.progress_due: tuple[float, float | None, str | None] | None = None
+
+    @property
+    def claimed(self) -> Claimed:
+        return Claimed(self.job.id, self.job.fence)
+
+    @property
+    def cancel_grace_s(self) -> float:
+        own = self.handler.options.cancel_grace
+        return own if own is not None else self.env.config.cancel_grace_s
+
+    def interrupt(self, reason: CancelReason) -> None:
+        """Tell the handler to stop, cooperatively."""
+        if self.state is RunState.RUNNING:
+            self.cancel.fire(reason)
+
+    def cancel_by_user(self) -> None:
+        """Tell the handler that its job was cancelled; end it if it does not listen."""
+        if self.cancel.reason is CancelReason.USER:
+            return
+        if self.cancel.fire(CancelReason.USER):
+            log.info("cancel_seen job_id=%s kind=%s queue=%s", self.job.id, self.job.kind, self.job.queue)
+        self.env.deadlines.after(self.cancel_grace_s, lambda: self.end(CancelReason.USER))
+
+    def time_out(self) -> None:
+        """The handler's time is up: signal, grace, end."""
+        if self.state is RunState.RUNNING and self.ended_by is None:
+            self.env.health.counts["timeouts"] += 1
+            self.ended_by = CancelReason.TIMEOUT
+            self.cancel.fire(CancelReason.TIMEOUT)
+            self.env.deadlines.after(self.cancel_grace_s, lambda: self.end(CancelReason.TIMEOUT))
+
+    def end(self, reason: CancelReason) -> None:
+        """Cancel the handler's task; after a further grace abandon it."""
+        if self.state is not RunState.RUNNING or self.task is None:
+            return
+        self.state = RunState.ENDING
+        if self.ended_by is None:
+            self.ended_by = reason
+        self.task.cancel(f"forge-jobs: {reason.value}")
+        self.env.deadlines.after(max(self.cancel_grace_s, 0.01), self._abandon)
+
+    def lose(self) -> None:
+        """The job has another owner, or none: nothing of this run may be written."""
+        if not self.lost:
+            self.lost = True
+            self.cancel.fire(CancelReason.LOST_OWNERSHIP)
+            log.warning("lost_ownership job_id=%s kind=%s fence=%d", self.job.id, self.job.kind, self.job.fence)
+
+    def report_progress(self, current: float, total: float | None, message: str | None) -> None:
+        if self.state is not RunState.ABANDONED and not self.lost:
+            self.progress_due = (current, total, message)
+
+    def _abandon(self) -> None:
+        if self.state is RunState.ENDING:
+            self.slot.abandon(self)
+
+
+class RunningTable:
+    """All runs of the process by claim. Changed on the event loop; read by the heartbeat's thread."""
+
+    def __init__(self) -> None:
+        self._runs: dict[Claimed, Run] = {}
+
+    def add(self, run: Run) -> None:
+        self._runs[run.claimed] = run
+
+    def remove(self, run: Run) -> None:
+        self._runs.pop(run.claimed, None)
+
+    def get(self, claimed: Claimed) -> Run | None:
+        return self._runs.get(claimed)
+
+    def of_job(self, job_id: str) -> Run | None:
+        return next((run for run in self if run.job.id == job_id), None)
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __contains__(self, claimed: object) -> bool:
+        return claimed in self._runs
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(list(self._runs.values()))
+
+    @property
+    def handlers_running(self) -> int:
+        """Runs whose handler is not over yet."""
+        return sum(1 for run in self if run.state in (RunState.RUNNING, RunState.ENDING))
+
+    def snapshot(self) -> list[Claimed]:
+        """Every claim at this moment, safe to take from another thread."""
+        return list(self._runs)
+
+    def by_slot(self) -> dict[str, str]:
+        """Process id of each busy slot to its job, safe to take from another thread."""
+        return {run.slot.process_id: run.job.id for run in list(self._runs.values())}
+
+    def interrupt(self, reason: CancelReason, queue: str | None = None) -> None:
+        """Tell all handlers, or those of one queue, to stop."""
+        for run in self:
+            if queue is None or run.job.queue == queue:
+                run.interrupt(reason)

@@ -1,0 +1,134 @@
+"""A slot runs one job at a time: its own task for as long as the slot is open, no task per job."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from forge_jobs import failpoints
+from forge_jobs.payload import decode_payload
+from forge_jobs.runtime.cancel import CancelReason
+from forge_jobs.runtime.conclude import conclude, timed_out
+from forge_jobs.runtime.context import JobCtx
+from forge_jobs.runtime.running import Run, RunState
+from forge_jobs.storage.types.finalize import ErrorText, Failed, FinalizeOutcome, Released
+from forge_jobs.storage.types.job import ErrorKind, JobRecord
+
+if TYPE_CHECKING:
+    from forge_jobs.runtime.env import RuntimeEnv
+    from forge_jobs.runtime.exchange import Line
+
+log = logging.getLogger("forge_jobs.worker")
+
+
+class Slot:
+    """A place in this process that runs one job of one queue at a time."""
+
+    __slots__ = ("_next", "_run", "closing", "env", "index", "line", "process_id", "task")
+
+    def __init__(self, env: RuntimeEnv, line: Line, index: int) -> None:
+        self.env = env
+        self.line = line
+        self.index = index
+        self.process_id = f"{line.queue}-{index}-{env.host_id}"
+        self.closing = False
+        self.task: asyncio.Task[None] | None = None
+        self._next: asyncio.Future[Run | None] | None = None
+        self._run: Run | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._run is not None
+
+    def give(self, job: JobRecord, *, alone: bool = False) -> None:
+        """Run a claimed job next. A job whose handler vanished meanwhile is released, not failed."""
+        handler = self.env.handlers.get(job.kind)
+        if handler is None or self._next is None or self._next.done():
+            self.env.exchanger.release(job)
+            if self._next is not None and not self._next.done():
+                self.line.idle(self)
+            return
+        run = self._run = Run(self.env, self, job, handler, alone=alone)
+        self.env.running.add(run)
+        self._next.set_result(run)
+
+    def close(self) -> None:
+        """Close when idle; a busy slot finishes its job first."""
+        self.closing = True
+        if self._next is not None and not self._next.done():
+            self._next.set_result(None)
+
+    def abandon(self, run: Run) -> None:
+        """Go on without a handler that ignored its end: its result is ignored, a new task takes the slot."""
+        run.state = RunState.ABANDONED
+        self.env.health.counts["abandoned"] += 1
+        log.error("abandoned job_id=%s kind=%s: the handler ignores cancellation", run.job.id, run.job.kind)
+        outcome: FinalizeOutcome
+        match run.ended_by:
+            case CancelReason.TIMEOUT:
+                outcome = timed_out(run)
+            case CancelReason.USER:
+                error = ErrorText("abandoned: it ignored the cancel", kind=ErrorKind.CANCELLED)
+                outcome = Failed(error=error, delay=run.env.config.stale_after)
+            case _:
+                outcome = Released()
+        self._run = None
+        self.env.exchanger.finished(run, outcome)
+        self.line.supervisor.replace(self)
+
+    async def serve(self) -> None:
+        """Run jobs until the slot is closed. The task of the slot."""
+        loop = asyncio.get_running_loop()
+        while not self.closing:
+            self._next = loop.create_future()
+            self.line.idle(self)
+            run = await self._next
+            if run is None:
+                return
+            run.task = self.task
+            outcome = await self._execute(run)
+            if run.state is RunState.ABANDONED:  # another task has the slot now
+                return
+            run.state = RunState.ENDED
+            self._run = None
+            self.env.exchanger.finished(run, outcome)
+
+    async def _execute(self, run: Run) -> FinalizeOutcome:
+        """The one frame that calls a handler. Nothing a handler raises gets past it: its SystemExit ends the job,
+        not the worker."""
+        timeout = run.handler.options.timeout_s
+        if timeout is not None:
+            self.env.deadlines.after(timeout, run.time_out)
+        answer: object = None
+        error: BaseException | None = None
+        failpoints.hit("handler.before")
+        try:
+            answer = await run.handler.run(JobCtx(run), decode_payload(run.job.payload))
+        except BaseException as raised:
+            if isinstance(raised, asyncio.CancelledError) and self._program_ends(run):
+                raise
+            error = raised
+        failpoints.hit("handler.after")
+        if run.state is RunState.ENDING:
+            await self._absorb_cancellation()
+        outcome = conclude(run, answer, error)
+        if error is not None and error.__traceback__ is not None:
+            error.__traceback__ = None  # frames hold the handler's locals; the text is kept
+        return outcome
+
+    def _program_ends(self, run: Run) -> bool:
+        """Whether the task was cancelled by somebody else than the runtime, as when the event loop closes."""
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0 and run.state is RunState.RUNNING
+
+    async def _absorb_cancellation(self) -> None:
+        """Our cancel() may have come too late to be raised inside the handler: let it be raised here."""
+        task = asyncio.current_task()
+        assert task is not None
+        while task.cancelling():
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                pass
+            task.uncancel()

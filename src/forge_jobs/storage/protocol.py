@@ -1,0 +1,315 @@
+"""What the rest of forge-jobs asks of a store.
+
+Cut by noun, few verbs each; a backend is one object with these parts. Every verb is atomic: it is one
+transaction that either happens or does not. Times are the store's own (`Storage.clock`), never a
+caller's. Verbs raise the classes of `forge_jobs.storage.error`: `Busy` (nothing was written),
+`StoreFull` (nothing was written), `StoreUnavailable`, and `OutcomeUnknown` for an enqueue whose answer
+was lost. `forge_jobs.testing.conformance` says, as tests, what a backend must do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from forge_jobs.clock import Clock
+from forge_jobs.ids import JobId
+from forge_jobs.storage.types.answers import (
+    BulkReport,
+    CancelOutcome,
+    CleanupReport,
+    DeleteOutcome,
+    Outstanding,
+    RetryOutcome,
+    Revived,
+)
+from forge_jobs.storage.types.event import Actor, AuditRow, JobEvent
+from forge_jobs.storage.types.finalize import Finalize, FinalizeOutcome, Settled
+from forge_jobs.storage.types.job import (
+    EnqueueOutcome,
+    EnqueueRequest,
+    ErrorEntry,
+    JobDetail,
+    JobFilter,
+    JobRecord,
+    JobRow,
+    Page,
+)
+from forge_jobs.storage.types.process import BeatAnswer, Claimed, ProcessInfo, ProcessRow
+from forge_jobs.storage.types.queue import QueueChange, QueueCounts, QueueSettings
+
+PYTHON = Actor()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRequest:
+    """A wish for up to `limit` ready jobs of one queue.
+
+    `slots` are the process ids of the free slots, as many as `limit`; job n goes to slot n. Only `kinds` are
+    taken. With `alone` the store gives one job whose next crash would be its last, or of `alone_kinds`, and
+    nothing else; without it such jobs are left.
+    """
+
+    queue: str
+    kinds: tuple[str, ...]
+    host_id: str
+    slots: tuple[str, ...]
+    alone: bool = False
+    alone_kinds: tuple[str, ...] = ()
+
+    @property
+    def limit(self) -> int:
+        return len(self.slots)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The answer to one `ClaimRequest`: jobs in the order (priority, scheduled_at, id), already in progress.
+
+    `more`: the limit was reached, so there may be others. `alone_waiting`: a ready job waits to run alone.
+    `next_due_us`: when the queue's next job falls due or its cool-down ends, if the limit was not reached;
+    `now_us` is the store's time of the claim.
+    """
+
+    queue: str
+    jobs: tuple[JobRecord, ...]
+    now_us: int
+    more: bool = False
+    alone_waiting: bool = False
+    next_due_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """The answers of one `settle_and_claim`, in the order asked."""
+
+    settled: tuple[Settled, ...]
+    claims: tuple[Claim, ...]
+
+
+class JobStore(Protocol):
+    """Jobs: added, claimed, settled, mended and read."""
+
+    async def enqueue(self, request: EnqueueRequest, *, parent_id: JobId | None = None) -> EnqueueOutcome:
+        """Add one job. Durable when it returns; concurrent callers share a commit.
+
+        Raises:
+            InvalidInput: the request breaks a rule; nothing was written.
+            DedupeConflict, IdReused, QueueFull: see there; nothing was written.
+            OutcomeUnknown: the answer was lost; a repeat with the same id is safe.
+        """
+
+    async def enqueue_bulk(
+        self, requests: Sequence[EnqueueRequest], *, parent_id: JobId | None = None
+    ) -> list[EnqueueOutcome]:
+        """Add up to 10 000 jobs in one transaction, all or nothing; outcomes in request order."""
+
+    async def settle_and_claim(self, settlements: Sequence[Finalize], claims: Sequence[ClaimRequest] = ()) -> Exchange:
+        """Finalize finished jobs and claim new ones in one transaction, settlements first.
+
+        One settlement's trouble never touches another's. Settling again what is settled answers `Repeated`.
+        """
+
+    async def claim(self, request: ClaimRequest) -> Claim:
+        """Take up to `request.limit` ready jobs, lowest `(priority, scheduled_at, id)` first.
+
+        Ready means `pending` or `failed` and due, not expired, of one of the kinds, on a queue that is neither
+        paused nor cooling down. Taken jobs are `in_progress`, fence and attempts raised by one: a caller that
+        drops them strands them until `revive_stale`. Two callers never get the same job.
+        """
+
+    async def finalize(self, job_id: JobId, fence: int, outcome: FinalizeOutcome) -> Settled:
+        """Record what became of a claimed job, if `fence` is still its fence."""
+
+    async def revive_stale(
+        self, stale_after: timedelta, *, limit: int = 100, max_crashes: Callable[[str], int] = lambda kind: 3
+    ) -> list[Revived]:
+        """Take back up to `limit` running jobs whose owner has been silent for `stale_after`, oldest beat first."""
+
+    async def expire_due(self, *, limit: int = 500) -> int:
+        """End waiting jobs past their `expires_at`; returns how many."""
+
+    async def set_progress(
+        self, job_id: JobId, fence: int, *, current: float, total: float | None, message: str | None
+    ) -> bool:
+        """Keep the newest progress of a run. False: the fence is not current, nothing was kept."""
+
+    async def cancel(self, job_id: JobId, *, actor: Actor = PYTHON) -> CancelOutcome:
+        """A waiting job ends `dead`/`cancelled`; a running one is asked to stop."""
+
+    async def delete(self, job_id: JobId, *, actor: Actor = PYTHON) -> DeleteOutcome:
+        """Remove a job with its history; a running one is asked to stop instead."""
+
+    async def retry(self, job_id: JobId, *, actor: Actor = PYTHON) -> RetryOutcome:
+        """Make a failed or dead job pending, due now, with a fresh budget."""
+
+    async def run_now(self, job_id: JobId, *, actor: Actor = PYTHON) -> bool:
+        """Make a pending job due now; False for any other."""
+
+    async def act_on(
+        self, action: str, chosen: JobFilter, *, limit: int | None = None, actor: Actor = PYTHON
+    ) -> BulkReport:
+        """`retry`, `cancel`, `delete` or `run_now` for every job that `chosen` names, in batches of 500 by id.
+
+        Each batch is one transaction. Rows that the action does not fit are skipped and counted by reason.
+        """
+
+    async def get(self, job_id: JobId) -> JobDetail | None:
+        """Everything about one job, or None."""
+
+    async def list_jobs(self, chosen: JobFilter, *, limit: int = 50, cursor: str | None = None) -> Page:
+        """One page of the jobs that `chosen` names, newest enqueued first, with their true total."""
+
+    async def count(self, chosen: JobFilter) -> dict[str, int]:
+        """How many jobs `chosen` names, by status."""
+
+    async def outstanding(self, queues: Sequence[str], kinds: Sequence[str]) -> Outstanding:
+        """What is left to do of these queues and kinds."""
+
+    async def next_due(self, queues: Sequence[str]) -> datetime | None:
+        """The soonest instant at which a job of these queues that is not due yet becomes due, or a
+        cool-down ends."""
+
+
+class QueueStore(Protocol):
+    """Queues: their settings, pause, cool-down and counts."""
+
+    async def ensure(self, name: str, defaults: QueueChange | None = None) -> QueueSettings:
+        """The queue's settings; a row with defaults is made if there is none. A tuned value is never overwritten."""
+
+    async def get(self, name: str) -> QueueSettings | None: ...
+
+    async def list(self) -> list[QueueSettings]:
+        """All queues by name."""
+
+    async def change(self, name: str, change: QueueChange, *, actor: Actor = PYTHON) -> QueueSettings:
+        """Change settings, clamped to their limits; returns what is stored.
+
+        Raises:
+            NotFound: there is no such queue.
+        """
+
+    async def pause(self, name: str, *, signal: bool = True, process: str | None = None, actor: Actor = PYTHON) -> bool:
+        """Stop claims of the queue everywhere, or in one process (a host id). Once it has returned no claim
+        succeeds, restarts included. With `signal` running handlers are told. False: it was paused already."""
+
+    async def resume(self, name: str, *, process: str | None = None, actor: Actor = PYTHON) -> bool:
+        """Undo `pause`. False: it was not paused."""
+
+    async def clear_cool_down(self, name: str, *, actor: Actor = PYTHON) -> QueueSettings:
+        """Forget the queue's throttle count and window."""
+
+    async def delete(self, name: str, *, actor: Actor = PYTHON) -> None:
+        """Remove a queue without jobs.
+
+        Raises:
+            NotFound: there is no such queue.
+            QueueInUse: it has jobs, or a live process declares it.
+        """
+
+    async def counts(self) -> dict[str, QueueCounts]:
+        """Jobs by queue and status."""
+
+
+class Heart(Protocol):
+    """A connection of its own that beats for one process. Blocking: it lives on the heartbeat's thread."""
+
+    def beat(self, process: ProcessInfo, claims: Sequence[Claimed]) -> BeatAnswer:
+        """Refresh the process row and the heartbeat of every claim, in one transaction."""
+
+    def close(self) -> None: ...
+
+
+class ProcessStore(Protocol):
+    """Worker processes."""
+
+    def open_heart(self, deadline: timedelta) -> Heart:
+        """A heart whose beats each take at most `deadline`, else raise `Busy` or `StoreUnavailable`."""
+
+    async def list(self, stale_after: timedelta) -> list[ProcessRow]:
+        """Every known process by host id; `live` if its heartbeat is younger than `stale_after`."""
+
+    async def remove(self, host_id: str) -> None:
+        """Forget a process: its clean end."""
+
+    async def prune(self, silent_for: timedelta) -> int:
+        """Forget processes silent for this long; returns how many."""
+
+
+class EventStore(Protocol):
+    """Job events: pushed into a bounded buffer after the change they tell of committed, flushed in chunks."""
+
+    dropped: int
+    """Events lost because the buffer was full."""
+
+    def push(self, events: Sequence[JobEvent]) -> None: ...
+
+    async def flush(self) -> int:
+        """Write what is buffered; returns how many events. A failed flush puts them back at the front."""
+
+    async def timeline(self, since: datetime, until: datetime, *, limit: int = 1_000) -> list[JobEvent]:
+        """Events with `since <= at < until`, oldest first."""
+
+    async def of_job(self, job_id: JobId) -> list[JobEvent]:
+        """One job's flushed events, oldest first."""
+
+
+class AuditStore(Protocol):
+    """What people did."""
+
+    async def list(self, *, limit: int = 50) -> list[AuditRow]:
+        """The newest acts first."""
+
+
+class MaintenanceStore(Protocol):
+    """Upkeep of the store as a whole."""
+
+    async def cleanup(self) -> CleanupReport:
+        """Remove what retention lets go, in batches of 500 that never hold the store for long."""
+
+    async def status(self) -> dict[str, Any]:
+        """Version, durability, sizes and findings of the store, for `doctor` and `db status`."""
+
+    async def backup(self, path: str) -> None:
+        """A consistent copy into a new file, while workers run."""
+
+
+class Storage(Protocol):
+    """A store: the bundle of its parts, open between `open_storage` and `close`."""
+
+    url: str
+    """Where it is, with secrets masked."""
+    clock: Clock
+
+    @property
+    def jobs(self) -> JobStore: ...
+    @property
+    def queues(self) -> QueueStore: ...
+    @property
+    def processes(self) -> ProcessStore: ...
+    @property
+    def events(self) -> EventStore: ...
+    @property
+    def audit(self) -> AuditStore: ...
+    @property
+    def maintenance(self) -> MaintenanceStore: ...
+
+    def subscribe(self, host_id: str, on_wake: Callable[[frozenset[str] | None], None]) -> Callable[[], None]:
+        """Call `on_wake` on the event loop when something may be ready: with queue names, or None for any.
+
+        A hint, never the truth: wakes may be lost or spurious. Returns the way to unsubscribe.
+        """
+
+    def wake(self, queues: Sequence[str] | None = None) -> None:
+        """Tell workers of all processes that something may be ready."""
+
+    async def close(self) -> None:
+        """Flush what is buffered and release every connection and thread. Closing twice is harmless."""
+
+
+__all__ = [
+    "AuditStore", "BeatAnswer", "Claim", "ClaimRequest", "Claimed", "ErrorEntry", "EventStore", "Exchange",
+    "Heart", "JobRow", "JobStore", "MaintenanceStore", "ProcessStore", "QueueStore", "Storage",
+]  # fmt: skip

@@ -1,0 +1,147 @@
+"""What an operator does to jobs: cancel, delete, retry, run now; one by one or by filter."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from forge_jobs.ids import JobId
+from forge_jobs.storage import lifecycle
+from forge_jobs.storage.sql.book import statement
+from forge_jobs.storage.sql.driver import Tx
+from forge_jobs.storage.sql.write import Locked, lock, write_transition
+from forge_jobs.storage.types.answers import (
+    CancelOutcome,
+    DeleteOutcome,
+    NotRetryable,
+    Retried,
+    RetryOutcome,
+    SlotHeld,
+)
+from forge_jobs.storage.types.event import JobEvent
+from forge_jobs.storage.types.job import JobStatus
+
+REQUEST_CANCEL = statement("request_cancel")
+MAKE_DUE = statement("make_due")
+DELETE_JOB = statement("delete_job")
+DELETE_ERRORS = statement("delete_errors")
+DELETE_PROGRESS = statement("delete_progress")
+DELETE_EVENTS = statement("delete_events")
+FREE_HOLD = statement("free_hold")
+KEY_HOLDER = statement("key_holder")
+
+
+@dataclass(slots=True)
+class Effects:
+    """What to tell once the change is committed: events, and the queues that have something new."""
+
+    events: list[JobEvent] = field(default_factory=list)
+    due: set[str] = field(default_factory=set)
+
+
+def cancel(tx: Tx, job_id: JobId, effects: Effects) -> CancelOutcome:
+    job = lock(tx, job_id)
+    if job is None:
+        return CancelOutcome.NOT_FOUND
+    transition = lifecycle.cancel(job.state)
+    if transition is not None:
+        effects.events.append(write_transition(tx, job, transition))
+        _free_hold(tx, job)
+        return CancelOutcome.CANCELLED
+    if job.state.status is JobStatus.IN_PROGRESS:
+        tx.change(REQUEST_CANCEL, {"id": job_id})
+        _free_hold(tx, job)
+        return CancelOutcome.CANCEL_REQUESTED
+    return CancelOutcome.ALREADY_FINISHED
+
+
+def delete(tx: Tx, job_id: JobId, effects: Effects) -> DeleteOutcome:
+    job = lock(tx, job_id)
+    if job is None:
+        return DeleteOutcome.NOT_FOUND
+    if not lifecycle.may_delete(job.state):
+        tx.change(REQUEST_CANCEL, {"id": job_id})
+        _free_hold(tx, job)
+        return DeleteOutcome.CANCEL_REQUESTED
+    for name in (DELETE_JOB, DELETE_ERRORS, DELETE_PROGRESS, DELETE_EVENTS):
+        tx.change(name, {"id": job_id})
+    _free_hold(tx, job)
+    return DeleteOutcome.DELETED
+
+
+def retry(tx: Tx, job_id: JobId, effects: Effects) -> RetryOutcome:
+    job = lock(tx, job_id)
+    if job is None:
+        return NotRetryable(None)
+    transition = lifecycle.retry(job.state)
+    if transition is None:
+        return NotRetryable(job.state.status.value)
+    if job.dedupe_key is not None:
+        holder = tx.row(KEY_HOLDER, {"key": job.dedupe_key, "id": job_id})
+        if holder is not None:
+            return SlotHeld(JobId(holder[0]))
+    effects.events.append(write_transition(tx, job, transition))
+    effects.due.add(job.queue)
+    return Retried()
+
+
+def run_now(tx: Tx, job_id: JobId, effects: Effects) -> bool:
+    job = lock(tx, job_id)
+    if job is None or not lifecycle.run_now(job.state):
+        return False
+    tx.change(MAKE_DUE, {"id": job_id})
+    effects.due.add(job.queue)
+    return True
+
+
+def _free_hold(tx: Tx, job: Locked) -> None:
+    """A user's cancel or delete gives the dedupe key back, `unique_for` or not."""
+    if job.dedupe_key is not None:
+        tx.change(FREE_HOLD, {"key": job.dedupe_key, "id": job.id})
+
+
+def apply_to(tx: Tx, action: str, job_ids: list[JobId], skipped: Counter[str], effects: Effects) -> int:
+    """`action` for each job; how many changed. Those that it does not fit are counted in `skipped` by reason."""
+    act = ACTIONS[action]
+    changed = 0
+    for job_id in job_ids:
+        refusal = act(tx, job_id, effects)
+        if refusal is None:
+            changed += 1
+        else:
+            skipped[refusal] += 1
+    return changed
+
+
+def _cancel_one(tx: Tx, job_id: JobId, effects: Effects) -> str | None:
+    outcome = cancel(tx, job_id, effects)
+    return None if outcome in (CancelOutcome.CANCELLED, CancelOutcome.CANCEL_REQUESTED) else outcome.value
+
+
+def _delete_one(tx: Tx, job_id: JobId, effects: Effects) -> str | None:
+    outcome = delete(tx, job_id, effects)
+    return None if outcome is DeleteOutcome.DELETED else outcome.value
+
+
+def _retry_one(tx: Tx, job_id: JobId, effects: Effects) -> str | None:
+    match retry(tx, job_id, effects):
+        case Retried():
+            return None
+        case SlotHeld():
+            return "slot_held"
+        case NotRetryable(status=status):
+            return f"is_{status}" if status else "not_found"
+
+
+def _run_now_one(tx: Tx, job_id: JobId, effects: Effects) -> str | None:
+    return None if run_now(tx, job_id, effects) else "not_pending"
+
+
+ACTIONS: Final[dict[str, Callable[[Tx, JobId, Effects], str | None]]] = {
+    "cancel": _cancel_one,
+    "delete": _delete_one,
+    "retry": _retry_one,
+    "run_now": _run_now_one,
+}

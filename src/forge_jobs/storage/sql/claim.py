@@ -1,0 +1,103 @@
+"""Taking ready jobs: the first n in claim order, whatever else the table holds.
+
+A claim costs what it takes, not what waits: due jobs stand in an index per queue and kind in claim order, so
+jobs of the future, of kinds nobody here serves, of paused queues and finished ones are never walked past. With
+several kinds the heads of each are merged, stopping where a kind's next job comes after the n-th best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from forge_jobs.storage.protocol import Claim, ClaimRequest
+from forge_jobs.storage.sql.book import statement
+from forge_jobs.storage.sql.driver import Row, Tx
+from forge_jobs.storage.sql.rows import to_json
+from forge_jobs.storage.types.job import JobRecord
+
+QUEUE_GATE = statement("queue_gate")
+PROMOTE_DUE = statement("promote_due")
+READY_KINDS = statement("ready_kinds")
+READY_HEADS = statement("ready_heads")
+ALONE_HEAD = statement("alone_head")
+ALONE_WAITING = statement("alone_waiting")
+TAKE_JOBS = statement("take_jobs")
+NEXT_DUE_OF_QUEUE = statement("next_due_of_queue")
+
+PROMOTE_LIMIT: Final = 2_000
+"""Most jobs that one claim makes due. When more fall due at once the next claims promote the rest."""
+FEW_KINDS: Final = 4
+"""Up to here every served kind is looked up; beyond, only those that a skip scan finds to have ready jobs."""
+
+
+def claim_jobs(tx: Tx, request: ClaimRequest) -> Claim:
+    """Take up to `request.limit` jobs of the queue; see `JobStore.claim`."""
+    if request.limit == 0 or not request.kinds:
+        return Claim(queue=request.queue, jobs=(), now_us=tx.now_us)
+    gate = tx.row(QUEUE_GATE, {"name": request.queue, "host": request.host_id})
+    if gate is not None:
+        return Claim(queue=request.queue, jobs=(), now_us=tx.now_us, next_due_us=gate[0])
+    tx.change(PROMOTE_DUE, {"queue": request.queue, "limit": PROMOTE_LIMIT})
+    heads = _alone(tx, request) if request.alone else _heads(tx, request)
+    more = len(heads) == request.limit
+    return Claim(
+        queue=request.queue,
+        jobs=_take(tx, request, heads),
+        now_us=tx.now_us,
+        more=more,
+        alone_waiting=not request.alone and _alone_waits(tx, request),
+        next_due_us=None if more else _next_due(tx, request.queue),
+    )
+
+
+def _take(tx: Tx, request: ClaimRequest, heads: list[Row]) -> tuple[JobRecord, ...]:
+    if not heads:
+        return ()
+    slots = {head[2]: slot for head, slot in zip(heads, request.slots, strict=False)}
+    taken = tx.rows(TAKE_JOBS, {"slots": to_json(slots), "host": request.host_id})
+    jobs = {row[0]: JobRecord(*row) for row in taken}
+    return tuple(jobs[head[2]] for head in heads)
+
+
+def _next_due(tx: Tx, queue: str) -> int | None:
+    row = tx.row(NEXT_DUE_OF_QUEUE, {"queue": queue})
+    return None if row is None else row[0]
+
+
+def _heads(tx: Tx, request: ClaimRequest) -> list[Row]:
+    best: list[Row] = []
+    for kind in _kinds(tx, request):
+        params = {"queue": request.queue, "kind": kind, "limit": request.limit}
+        heads = tx.rows(READY_HEADS, params)
+        best = heads if not best else sorted(best + heads)[: request.limit]
+    return best
+
+
+def _kinds(tx: Tx, request: ClaimRequest) -> Iterable[str]:
+    served = [kind for kind in request.kinds if kind not in request.alone_kinds]
+    if len(served) <= FEW_KINDS:
+        return served
+    wanted = set(served)
+    return [row[0] for row in tx.rows(READY_KINDS, {"queue": request.queue}) if row[0] in wanted]
+
+
+def _alone(tx: Tx, request: ClaimRequest) -> list[Row]:
+    """The first job that must run alone."""
+    heads = [
+        head
+        for kind in request.kinds
+        if (head := tx.row(ALONE_HEAD, {"queue": request.queue, "kind": kind})) is not None
+    ]
+    for kind in request.alone_kinds:
+        heads += tx.rows(READY_HEADS, {"queue": request.queue, "kind": kind, "limit": 1})
+    return sorted(heads)[:1]
+
+
+def _alone_waits(tx: Tx, request: ClaimRequest) -> bool:
+    if tx.row(ALONE_WAITING, {"queue": request.queue, "kinds": to_json(request.kinds)}) is not None:
+        return True
+    return any(
+        tx.row(READY_HEADS, {"queue": request.queue, "kind": kind, "limit": 1}) is not None
+        for kind in request.alone_kinds
+    )

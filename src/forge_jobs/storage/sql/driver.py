@@ -1,0 +1,69 @@
+"""What the SQL parts ask of a backend's driver.
+
+An *operation* is a plain function of a transaction. It runs on a thread of the driver's, never on the event
+loop; operations that are waiting when the driver begins a transaction share it, each under its own savepoint,
+and share its commit. An operation may be run again after a conflict, so it must not touch anything but the
+transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+
+
+class Tx(Protocol):
+    """One transaction. `now_us` is store time, read once at its beginning; it is bound as `:now` everywhere."""
+
+    now_us: int
+
+    def rows(self, name: str, params: Mapping[str, Any] = {}) -> list[Row]:
+        """All rows of the named statement."""
+
+    def row(self, name: str, params: Mapping[str, Any] = {}) -> Row | None:
+        """Its first row, if any."""
+
+    def change(self, name: str, params: Mapping[str, Any] = {}) -> int:
+        """Run it; how many rows it touched."""
+
+    def change_many(self, name: str, many: Iterable[Sequence[Any]] | Sequence[Mapping[str, Any]]) -> int:
+        """Run it for each set of parameters; how many rows were touched in all."""
+
+    def savepoint(self) -> AbstractContextManager[None]:
+        """A part that can fail without the rest: an exception undoes it and passes on."""
+
+
+Operation = Callable[[Tx], T]
+
+
+class Wake(Protocol):
+    """How a committed change is told to workers."""
+
+    def due(self, queues: Collection[str]) -> None:
+        """Something is ready in these queues: workers of every process hear of it."""
+
+    def later(self, queues: Collection[str]) -> None:
+        """Something will be ready later: only this process's timers are told; others find it by polling."""
+
+
+class Driver(Protocol):
+    """Runs operations on a database. Its methods are called on the event loop only."""
+
+    def submit(
+        self, operation: Operation[T], *, label: str, done: Callable[[T | None, Exception | None], None]
+    ) -> None:
+        """Run it in a write transaction; `done` is called on the event loop with the result, once it is durable,
+        or with the error."""
+
+    async def write(self, operation: Operation[T], *, label: str) -> T:
+        """The same, awaited."""
+
+    async def read(self, operation: Operation[T]) -> T:
+        """Run it on a read connection. What this process wrote before is seen."""
+
+    def defer(self, callback: Callable[[], None]) -> None:
+        """Run `callback` on the event loop once everything that is ready now has run."""

@@ -1,0 +1,170 @@
+"""Adding jobs: many callers, one transaction.
+
+Nearly always the whole batch is new and goes in with one statement. When it does not (a repeated id), or a
+job has a dedupe key, the batch is looked at row by row under the same lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+import msgspec
+
+from forge_jobs import limits
+from forge_jobs.ids import JobId
+from forge_jobs.storage import lifecycle
+from forge_jobs.storage.error import DedupeConflict, IdReused, QueueFull, StorageError
+from forge_jobs.storage.sql.book import statement
+from forge_jobs.storage.sql.driver import Tx
+from forge_jobs.storage.sql.rows import to_json
+from forge_jobs.storage.sql.write import lock, write_transition
+from forge_jobs.storage.types.event import JobEvent
+from forge_jobs.storage.types.job import Deduped, Enqueued, EnqueueOutcome, JobStatus, NewJob, OnConflict
+
+INSERT_JOB = statement("insert_job")
+HOLD_KEY = statement("hold_key")
+FREE_HOLD = statement("free_hold")
+JOBS_BY_IDS = statement("jobs_by_ids")
+HOLDERS_OF_KEYS = statement("holders_of_keys")
+HOLDS_OF_KEYS = statement("holds_of_keys")
+ENSURE_QUEUE = statement("ensure_queue")
+QUEUE_BOUNDS = statement("queue_bounds")
+COUNT_WAITING = statement("count_waiting")
+
+Answer: TypeAlias = EnqueueOutcome | StorageError
+COUNT_AGE_US: Final = 1_000_000
+"""How old the count behind `max_pending` may be."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction of enqueues came to: an answer per job, the jobs that are new, and other events."""
+
+    answers: list[Answer]
+    added: list[NewJob]
+    now_us: int
+    events: list[JobEvent] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class PendingCounts:
+    """Counts of waiting jobs by queue, kept at most a second, for queues with a bound."""
+
+    counted: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def room(self, tx: Tx, queue: str, max_pending: int) -> int:
+        at, count = self.counted.get(queue, (-COUNT_AGE_US, 0))
+        if not 0 <= tx.now_us - at < COUNT_AGE_US:
+            row = tx.row(COUNT_WAITING, {"queue": queue})
+            count = row[0] if row else 0
+            self.counted[queue] = (tx.now_us, count)
+        return max_pending - count
+
+    def add(self, queue: str, jobs: int) -> None:
+        if queue in self.counted:
+            at, count = self.counted[queue]
+            self.counted[queue] = (at, count + jobs)
+
+
+class _NotAllNew(Exception):
+    pass
+
+
+def insert_jobs(tx: Tx, jobs: Sequence[NewJob], counts: PendingCounts, *, atomic: bool) -> Batch:
+    """Add `jobs` in order. With `atomic` the first refusal is raised; else it is that job's answer."""
+    queues = {job.queue for job in jobs}
+    tx.change_many(ENSURE_QUEUE, [{"name": queue} for queue in sorted(queues)])
+    bounds = tx.rows(QUEUE_BOUNDS, {"queues": to_json(sorted(queues))})
+    if bounds or any(job.dedupe_key is not None for job in jobs):
+        return _insert_carefully(tx, jobs, counts, dict(bounds), atomic=atomic)
+    try:
+        with tx.savepoint():
+            if _insert(tx, jobs) != len(jobs):
+                raise _NotAllNew
+    except _NotAllNew:
+        return _insert_carefully(tx, jobs, counts, {}, atomic=atomic)
+    return Batch([Enqueued(job.id) for job in jobs], list(jobs), tx.now_us)
+
+
+def _insert(tx: Tx, jobs: Sequence[NewJob]) -> int:
+    now = tx.now_us
+    return tx.change_many(INSERT_JOB, [(*msgspec.structs.astuple(job), now) for job in jobs])
+
+
+def _insert_carefully(
+    tx: Tx, jobs: Sequence[NewJob], counts: PendingCounts, bounds: dict[str, int], *, atomic: bool
+) -> Batch:
+    batch = Batch([], [], tx.now_us)
+    keys = sorted({job.dedupe_key for job in jobs if job.dedupe_key is not None})
+    known = {row[0]: row[1:] for row in tx.rows(JOBS_BY_IDS, {"ids": to_json([job.id for job in jobs])})}
+    holders: dict[str, tuple[str, str]] = {}
+    if keys:
+        params = {"keys": to_json(keys)}
+        for key, holder, status in tx.rows(HOLDS_OF_KEYS, params):
+            holders[key] = (holder, status or JobStatus.DONE.value)
+        for key, holder, status in tx.rows(HOLDERS_OF_KEYS, params):
+            holders[key] = (holder, status)
+    unwritten: list[NewJob] = []
+    for job in jobs:
+        answer = _known(job, known) or _held(tx, job, holders, unwritten, batch) or _full(tx, job, counts, bounds)
+        if answer is None:
+            unwritten.append(job)
+            batch.added.append(job)
+            known[job.id] = (job.queue, job.kind, job.payload, job.dedupe_key)
+            if job.dedupe_key is not None:
+                holders[job.dedupe_key] = (job.id, JobStatus.PENDING.value)
+            answer = Enqueued(job.id)
+        if atomic and isinstance(answer, StorageError):
+            raise answer
+        batch.answers.append(answer)
+    _write(tx, unwritten)
+    return batch
+
+
+def _write(tx: Tx, unwritten: list[NewJob]) -> None:
+    for start in range(0, len(unwritten), limits.BULK_CHUNK):
+        _insert(tx, unwritten[start : start + limits.BULK_CHUNK])
+    holds = [
+        (job.dedupe_key, job.id, tx.now_us + job.unique_for_us) for job in unwritten if job.unique_for_us is not None
+    ]
+    if holds:
+        tx.change_many(HOLD_KEY, holds)
+    unwritten.clear()
+
+
+def _known(job: NewJob, known: dict[str, tuple[object, ...]]) -> Answer | None:
+    """A repeat of an id is the same job, or a mistake of the caller's."""
+    if job.id not in known:
+        return None
+    if known[job.id] == (job.queue, job.kind, job.payload, job.dedupe_key):
+        return Enqueued(job.id, repeated=True)
+    return IdReused(job.id)
+
+
+def _held(
+    tx: Tx, job: NewJob, holders: dict[str, tuple[str, str]], unwritten: list[NewJob], batch: Batch
+) -> Answer | None:
+    if job.dedupe_key is None or job.dedupe_key not in holders:
+        return None
+    holder, status = holders[job.dedupe_key]
+    if job.on_conflict == OnConflict.ERROR:
+        return DedupeConflict(job.dedupe_key, holder)
+    if job.on_conflict == OnConflict.REPLACE and status in lifecycle.WAITING:
+        _write(tx, unwritten)  # the holder may be of this very batch
+        locked = lock(tx, JobId(holder))
+        if locked is not None and (transition := lifecycle.supersede(locked.state)) is not None:
+            batch.events.append(write_transition(tx, locked, transition))
+            tx.change(FREE_HOLD, {"key": job.dedupe_key, "id": holder})
+            return None
+    return Deduped(JobId(holder), JobStatus(status))
+
+
+def _full(tx: Tx, job: NewJob, counts: PendingCounts, bounds: dict[str, int]) -> Answer | None:
+    if job.queue not in bounds:
+        return None
+    if counts.room(tx, job.queue, bounds[job.queue]) <= 0:
+        return QueueFull(job.queue, bounds[job.queue])
+    counts.add(job.queue, 1)
+    return None

@@ -1,0 +1,112 @@
+"""Job events, off the hot path: a bounded buffer, flushed in chunks.
+
+The first events of a second are kept one by one; above that, enqueued, started and completed are counted
+per queue, kind and minute, so that a drain at full speed writes a handful of rows. Counts are never
+sampled; failures, throttles and releases are always kept per job.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from forge_jobs import limits
+from forge_jobs.clock import to_us
+from forge_jobs.ids import JobId
+from forge_jobs.storage.sql.book import statement
+from forge_jobs.storage.sql.driver import Driver, Tx
+from forge_jobs.storage.sql.rows import job_event
+from forge_jobs.storage.types.event import EventType, JobEvent
+from forge_jobs.storage.types.job import JobRecord, NewJob
+
+log = logging.getLogger("forge_jobs.events")
+
+INSERT_EVENT = statement("insert_event")
+TIMELINE = statement("timeline")
+EVENTS_OF_JOB = statement("events_of_job")
+
+PER_JOB_PER_SECOND: Final = 1_000
+FLUSH_CHUNK: Final = 500
+_SECOND_US: Final = 1_000_000
+_MINUTE_US: Final = 60 * _SECOND_US
+
+
+class SqlEvents:
+    """The event store over a driver, with its buffer. Pushed to from the event loop only."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._buffer: deque[JobEvent] = deque()
+        self._counts: Counter[tuple[int, str, str, str]] = Counter()
+        self._second = 0
+        self._kept_this_second = 0
+        self.dropped = 0
+
+    @property
+    def waiting(self) -> int:
+        """Events in the buffer."""
+        return len(self._buffer) + len(self._counts)
+
+    def push(self, events: Sequence[JobEvent]) -> None:
+        room = limits.EVENT_BUFFER - len(self._buffer)
+        if len(events) > room:
+            if self.dropped == 0:
+                log.warning("events_dropped: the buffer of %d events is full", limits.EVENT_BUFFER)
+            self.dropped += len(events) - room
+            events = events[:room]
+        self._buffer.extend(events)
+
+    def push_jobs(self, type: EventType, at_us: int, jobs: Sequence[NewJob] | Sequence[JobRecord]) -> None:
+        """One event of `type` for each job, kept one by one or counted, as the rate has it."""
+        if at_us // _SECOND_US != self._second:
+            self._second = at_us // _SECOND_US
+            self._kept_this_second = 0
+        keep = max(PER_JOB_PER_SECOND - self._kept_this_second, 0)
+        if keep:
+            self._kept_this_second += min(keep, len(jobs))
+            self.push([_event(type, at_us, job) for job in jobs[:keep]])
+        if len(jobs) > keep:
+            minute = at_us // _MINUTE_US * _MINUTE_US
+            self._counts.update([(minute, type.value, job.queue, job.kind) for job in jobs[keep:]])
+
+    async def flush(self) -> int:
+        counted = [
+            JobEvent(minute, type, queue, kind, count=n) for (minute, type, queue, kind), n in self._counts.items()
+        ]
+        self._counts.clear()
+        events = [*self._buffer, *counted]
+        self._buffer.clear()
+        written = 0
+        try:
+            while written < len(events):
+                chunk = events[written : written + FLUSH_CHUNK]
+                await self._driver.write(lambda tx, chunk=chunk: _insert(tx, chunk), label="events")  # type: ignore[misc]
+                written += len(chunk)
+        except BaseException:
+            self._buffer.extendleft(reversed(events[written:]))
+            raise
+        return sum(event.count for event in events)
+
+    async def timeline(self, since: datetime, until: datetime, *, limit: int = 1_000) -> list[JobEvent]:
+        params = {"since": to_us(since), "until": to_us(until), "limit": limit}
+        return await self._driver.read(lambda tx: [job_event(row) for row in tx.rows(TIMELINE, params)])
+
+    async def of_job(self, job_id: JobId) -> list[JobEvent]:
+        return await self._driver.read(lambda tx: [job_event(row) for row in tx.rows(EVENTS_OF_JOB, {"id": job_id})])
+
+
+def _event(type: EventType, at_us: int, job: NewJob | JobRecord) -> JobEvent:
+    if isinstance(job, NewJob):
+        return JobEvent(at_us, type.value, job.queue, job.kind, job.id)
+    duration = at_us - job.started_us if type is EventType.COMPLETED else None
+    return JobEvent(at_us, type.value, job.queue, job.kind, job.id, job.attempts, None, duration)
+
+
+def _insert(tx: Tx, events: Sequence[JobEvent]) -> None:
+    tx.change_many(
+        INSERT_EVENT,
+        [(e.at_us, e.type, e.queue, e.kind, e.job_id, e.attempt, e.cause, e.duration_us, e.count) for e in events],
+    )

@@ -1,0 +1,352 @@
+"""The job store over a driver: every verb is one operation, and what it tells the world comes after its commit."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
+
+from forge_jobs import limits
+from forge_jobs.clock import from_us
+from forge_jobs.config import StoreConfig
+from forge_jobs.ids import JobId, parse_id
+from forge_jobs.storage.error import InvalidInput, OutcomeUnknown, StorageError
+from forge_jobs.storage.protocol import PYTHON, Claim, ClaimRequest, Exchange
+from forge_jobs.storage.request import check_request, check_requests
+from forge_jobs.storage.sql import admin
+from forge_jobs.storage.sql.admin import Effects
+from forge_jobs.storage.sql.book import statement
+from forge_jobs.storage.sql.claim import claim_jobs
+from forge_jobs.storage.sql.driver import Driver, Tx, Wake
+from forge_jobs.storage.sql.enqueue import Answer, Batch, PendingCounts, insert_jobs
+from forge_jobs.storage.sql.events import SqlEvents
+from forge_jobs.storage.sql.reap import expire_due, revive_stale
+from forge_jobs.storage.sql.rows import audit_params, error_entry, filter_params, job_row, progress, to_json
+from forge_jobs.storage.sql.settle import Settlements, settle_jobs
+from forge_jobs.storage.types.answers import (
+    BulkReport,
+    CancelOutcome,
+    DeleteOutcome,
+    Outstanding,
+    Retried,
+    RetryOutcome,
+    Revived,
+)
+from forge_jobs.storage.types.event import Actor, EventType
+from forge_jobs.storage.types.finalize import Finalize, FinalizeOutcome, Settled
+from forge_jobs.storage.types.job import (
+    EnqueueOutcome,
+    EnqueueRequest,
+    JobDetail,
+    JobFilter,
+    NewJob,
+    Page,
+)
+
+INSERT_AUDIT = statement("insert_audit")
+KEEP_PROGRESS = statement("keep_progress")
+GET_JOB = statement("get_job")
+ERRORS_OF_JOB = statement("errors_of_job")
+PROGRESS_OF_JOB = statement("progress_of_job")
+LIST_JOBS = statement("list_jobs")
+COUNT_JOBS = statement("count_jobs")
+CHOOSE_IDS = statement("choose_ids")
+OUTSTANDING = statement("outstanding")
+NEXT_DUE = statement("next_due")
+
+BULK_ACT_BATCH: Final = 500
+T = TypeVar("T")
+
+
+class SqlJobs:
+    """Implements `JobStore`."""
+
+    def __init__(self, driver: Driver, events: SqlEvents, wake: Wake, config: StoreConfig) -> None:
+        self._driver = driver
+        self._events = events
+        self._wake = wake
+        self._config = config
+        self._counts = PendingCounts()
+        self._gathering: list[tuple[NewJob, asyncio.Future[EnqueueOutcome]]] = []
+
+    # Adding
+
+    async def enqueue(self, request: EnqueueRequest, *, parent_id: JobId | None = None) -> EnqueueOutcome:
+        job = check_request(request, parent_id=parent_id, payload_max=self._config.payload_max)
+        answer: asyncio.Future[EnqueueOutcome] = asyncio.get_running_loop().create_future()
+        if not self._gathering:  # the first of this turn of the loop; its neighbours join before the batch leaves
+            self._driver.defer(self._send_gathered)
+        self._gathering.append((job, answer))
+        return await answer
+
+    async def enqueue_bulk(
+        self, requests: Sequence[EnqueueRequest], *, parent_id: JobId | None = None
+    ) -> list[EnqueueOutcome]:
+        jobs = check_requests(requests, parent_id=parent_id, payload_max=self._config.payload_max)
+        if not jobs:
+            return []
+        try:
+            batch = await self._driver.write(
+                lambda tx: insert_jobs(tx, jobs, self._counts, atomic=True), label="enqueue"
+            )
+        except OutcomeUnknown as error:
+            raise OutcomeUnknown(str(error), tuple(job.id for job in jobs)) from error
+        self._tell_added(batch)
+        return batch.answers  # type: ignore[return-value]  # atomic: a refusal was raised
+
+    def _send_gathered(self) -> None:
+        gathered, self._gathering = self._gathering, []
+        jobs = [job for job, _ in gathered]
+        self._driver.submit(
+            lambda tx: insert_jobs(tx, jobs, self._counts, atomic=False),
+            label="enqueue",
+            done=lambda batch, error: self._answer_gathered(gathered, batch, error),
+        )
+
+    def _answer_gathered(
+        self,
+        gathered: list[tuple[NewJob, asyncio.Future[EnqueueOutcome]]],
+        batch: Batch | None,
+        error: Exception | None,
+    ) -> None:
+        answers: Sequence[Answer | Exception]
+        if batch is None:
+            assert error is not None
+            answers = [_for_one(error, job) for job, _ in gathered]
+        else:
+            answers = batch.answers
+        for (_, future), answer in zip(gathered, answers, strict=True):
+            if future.done():  # its caller gave up waiting; the job is in the store all the same
+                continue
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+        if batch is not None:
+            self._tell_added(batch)
+
+    def _tell_added(self, batch: Batch) -> None:
+        self._events.push(batch.events)
+        if batch.added:
+            self._events.push_jobs(EventType.ENQUEUED, batch.now_us, batch.added)
+        now = batch.now_us
+        due = {
+            job.queue for job in batch.added if job.delay_us == 0 and (job.run_at_us is None or job.run_at_us <= now)
+        }
+        later = {job.queue for job in batch.added} - due
+        if due:
+            self._wake.due(due)
+        if later:
+            self._wake.later(later)
+
+    # Running
+
+    async def settle_and_claim(self, settlements: Sequence[Finalize], claims: Sequence[ClaimRequest] = ()) -> Exchange:
+        def exchange(tx: Tx) -> tuple[Settlements, list[Claim], int]:
+            settled = settle_jobs(tx, settlements) if settlements else Settlements([])
+            return settled, [claim_jobs(tx, request) for request in claims], tx.now_us
+
+        label = "settle" if settlements else "claim"
+        settled, claimed, now_us = await self._driver.write(exchange, label=label)
+        if settled.done:
+            self._events.push_jobs(EventType.COMPLETED, now_us, settled.done)
+        self._events.push(settled.events)
+        for claim in claimed:
+            if claim.jobs:
+                self._events.push_jobs(EventType.STARTED, now_us, claim.jobs)
+        if settled.waiting_queues:
+            self._wake.due(settled.waiting_queues)
+        return Exchange(settled=tuple(settled.answers), claims=tuple(claimed))
+
+    async def claim(self, request: ClaimRequest) -> Claim:
+        return (await self.settle_and_claim((), (request,))).claims[0]
+
+    async def finalize(self, job_id: JobId, fence: int, outcome: FinalizeOutcome) -> Settled:
+        return (await self.settle_and_claim((Finalize(job_id, fence, outcome),))).settled[0]
+
+    async def revive_stale(
+        self, stale_after: timedelta, *, limit: int = 100, max_crashes: Callable[[str], int] = lambda kind: 3
+    ) -> list[Revived]:
+        revived, events = await self._driver.write(
+            lambda tx: revive_stale(tx, stale_after, limit, max_crashes), label="revive"
+        )
+        self._events.push(events)
+        if revived:
+            self._wake.due({job.queue for job in revived})
+        return revived
+
+    async def expire_due(self, *, limit: int = 500) -> int:
+        events = await self._driver.write(lambda tx: expire_due(tx, limit), label="expire")
+        self._events.push(events)
+        return len(events)
+
+    async def set_progress(
+        self, job_id: JobId, fence: int, *, current: float, total: float | None, message: str | None
+    ) -> bool:
+        params = {"id": job_id, "fence": fence, "current": current, "total": total, "message": message}
+        return await self._driver.write(lambda tx: tx.change(KEEP_PROGRESS, params), label="progress") == 1
+
+    # Mending
+
+    async def cancel(self, job_id: JobId, *, actor: Actor = PYTHON) -> CancelOutcome:
+        return await self._act("job.cancel", job_id, admin.cancel, actor, str)
+
+    async def delete(self, job_id: JobId, *, actor: Actor = PYTHON) -> DeleteOutcome:
+        return await self._act("job.delete", job_id, admin.delete, actor, str)
+
+    async def retry(self, job_id: JobId, *, actor: Actor = PYTHON) -> RetryOutcome:
+        def word(outcome: RetryOutcome) -> str:
+            return "retried" if isinstance(outcome, Retried) else "refused"
+
+        return await self._act("job.retry", job_id, admin.retry, actor, word)
+
+    async def run_now(self, job_id: JobId, *, actor: Actor = PYTHON) -> bool:
+        return await self._act("job.run_now", job_id, admin.run_now, actor, lambda done: "due" if done else "refused")
+
+    async def act_on(
+        self, action: str, chosen: JobFilter, *, limit: int | None = None, actor: Actor = PYTHON
+    ) -> BulkReport:
+        if action not in admin.ACTIONS:
+            raise InvalidInput(
+                f"action {action!r} must be one of {', '.join(sorted(admin.ACTIONS))}", field="action", reason="invalid"
+            )
+        changed, skipped, after = 0, Counter[str](), ""
+        seen = 0
+        while limit is None or seen < limit:
+            size = BULK_ACT_BATCH if limit is None else min(BULK_ACT_BATCH, limit - seen)
+            effects, ids, done = await self._driver.write(
+                lambda tx, after=after, size=size: _act_on_batch(tx, action, chosen, after, size, skipped, actor),  # type: ignore[misc]
+                label="admin",
+            )
+            self._tell(effects)
+            changed += done
+            seen += len(ids)
+            if len(ids) < size:
+                break
+            after = ids[-1]
+        return BulkReport(changed=changed, skipped=dict(skipped))
+
+    async def _act(
+        self,
+        action: str,
+        job_id: JobId,
+        act: Callable[[Tx, JobId, Effects], T],
+        actor: Actor,
+        word: Callable[[T], str],
+    ) -> T:
+        job_id = parse_id(job_id)
+
+        def operation(tx: Tx) -> tuple[T, Effects]:
+            effects = Effects()
+            outcome = act(tx, job_id, effects)
+            tx.change(INSERT_AUDIT, audit_params(actor, action, job_id, outcome=word(outcome)))
+            return outcome, effects
+
+        outcome, effects = await self._driver.write(operation, label="admin")
+        self._tell(effects)
+        return outcome
+
+    def _tell(self, effects: Effects) -> None:
+        self._events.push(effects.events)
+        if effects.due:
+            self._wake.due(effects.due)
+
+    # Reading
+
+    async def get(self, job_id: JobId) -> JobDetail | None:
+        try:
+            job_id = parse_id(job_id)
+        except InvalidInput:
+            return None
+        return await self._driver.read(lambda tx: _detail(tx, job_id))
+
+    async def list_jobs(self, chosen: JobFilter, *, limit: int = 50, cursor: str | None = None) -> Page:
+        if type(limit) is not int or not 1 <= limit <= limits.PAGE:
+            raise InvalidInput(f"limit {limit!r} is not within 1 … {limits.PAGE}", field="limit", reason="out_of_range")
+        params = filter_params(chosen)
+        before = None if cursor is None else _read_cursor(cursor)
+
+        def operation(tx: Tx) -> Page:
+            rows = tx.rows(LIST_JOBS, {**params, "before": before, "limit": limit + 1})
+            items = tuple(job_row(row) for row in rows[:limit])
+            total = sum(count for _, count in tx.rows(COUNT_JOBS, params))
+            return Page(items=items, next_cursor=_cursor(items[-1].id) if len(rows) > limit else None, total=total)
+
+        return await self._driver.read(operation)
+
+    async def count(self, chosen: JobFilter) -> dict[str, int]:
+        params = filter_params(chosen)
+        return await self._driver.read(lambda tx: {status: n for status, n in tx.rows(COUNT_JOBS, params)})
+
+    async def outstanding(self, queues: Sequence[str], kinds: Sequence[str]) -> Outstanding:
+        params = {"queues": to_json(list(queues)), "kinds": to_json(list(kinds))}
+        row = await self._driver.read(lambda tx: tx.row(OUTSTANDING, params))
+        ready, running, waiting = row or (0, 0, 0)
+        return Outstanding(ready=ready, running=running, waiting=waiting)
+
+    async def next_due(self, queues: Sequence[str]) -> datetime | None:
+        row = await self._driver.read(lambda tx: tx.row(NEXT_DUE, {"queues": to_json(list(queues))}))
+        return None if row is None or row[0] is None else from_us(row[0])
+
+
+def _for_one(error: Exception, job: NewJob) -> Exception:
+    """The failure of a shared transaction as the answer to one of its callers."""
+    if isinstance(error, OutcomeUnknown):
+        return OutcomeUnknown(f"{error}; repeating with id {job.id} is safe", (job.id,))
+    if isinstance(error, StorageError):
+        copy = type(error).__new__(type(error))
+        copy.args = error.args
+        copy.__dict__.update(error.__dict__)
+        copy.__cause__ = error.__cause__
+        return copy
+    return error
+
+
+def _act_on_batch(
+    tx: Tx, action: str, chosen: JobFilter, after: str, size: int, skipped: Counter[str], actor: Actor
+) -> tuple[Effects, list[JobId], int]:
+    effects, refused = Effects(), Counter[str]()
+    ids = [JobId(row[0]) for row in tx.rows(CHOOSE_IDS, {**filter_params(chosen), "after": after, "limit": size})]
+    changed = admin.apply_to(tx, action, ids, refused, effects)
+    if ids:
+        outcome = "; ".join([f"changed {changed}", *(f"{reason} {n}" for reason, n in sorted(refused.items()))])
+        target = to_json({k: v for k, v in filter_params(chosen).items() if v is not None})
+        tx.change(INSERT_AUDIT, audit_params(actor, f"jobs.{action}", target, count=changed, outcome=outcome))
+    skipped.update(refused)
+    return effects, ids, changed
+
+
+def _detail(tx: Tx, job_id: JobId) -> JobDetail | None:
+    row = tx.row(GET_JOB, {"id": job_id})
+    if row is None:
+        return None
+    job = job_row(row)
+    current = tx.row(PROGRESS_OF_JOB, {"id": job_id, "fence": job.fence})
+    return JobDetail(
+        row=job,
+        history=tuple(error_entry(entry) for entry in tx.rows(ERRORS_OF_JOB, {"id": job_id})),
+        traceback=row[26],
+        progress=None if current is None else progress(current),
+        trace=json.loads(row[27]) if row[27] else None,
+    )
+
+
+def _cursor(job_id: str) -> str:
+    return base64.urlsafe_b64encode(f"j1:{job_id}".encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> str:
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        version, _, job_id = text.partition(":")
+        if version == "j1":
+            return parse_id(job_id)
+    except ValueError:
+        pass
+    except InvalidInput:
+        pass
+    raise InvalidInput(f"cursor {cursor!r} is not one of ours", field="cursor", reason="invalid_cursor")

@@ -1,0 +1,98 @@
+"""The process store over a driver, and the heart that beats for one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Protocol
+
+import msgspec
+
+from forge_jobs.clock import duration_us, from_us
+from forge_jobs.ids import JobId
+from forge_jobs.storage.protocol import Heart
+from forge_jobs.storage.sql.book import statement
+from forge_jobs.storage.sql.driver import Driver, Operation, Tx
+from forge_jobs.storage.sql.rows import to_json
+from forge_jobs.storage.types.process import BeatAnswer, Claimed, ProcessInfo, ProcessRow
+
+BEAT_JOBS = statement("beat_jobs")
+BEAT_PROCESS = statement("beat_process")
+RUNNING_OF_HOST = statement("running_of_host")
+LIST_PROCESSES = statement("list_processes")
+PRUNE_PROCESSES = statement("prune_processes")
+REMOVE_PROCESS = statement("remove_process")
+REMOVE_PAUSES_OF_PROCESS = statement("remove_pauses_of_process")
+
+
+class HeartConnection(Protocol):
+    """A write connection of its own, used from one thread."""
+
+    def write(self, operation: Operation[BeatAnswer]) -> BeatAnswer: ...
+
+    def close(self) -> None: ...
+
+
+class SqlProcesses:
+    """Implements `ProcessStore`."""
+
+    def __init__(self, driver: Driver, connect: Callable[[timedelta], HeartConnection]) -> None:
+        self._driver = driver
+        self._connect = connect
+
+    def open_heart(self, deadline: timedelta) -> Heart:
+        return SqlHeart(self._connect(deadline))
+
+    async def list(self, stale_after: timedelta) -> list[ProcessRow]:
+        def operation(tx: Tx) -> list[ProcessRow]:
+            return [
+                ProcessRow(
+                    info=msgspec.json.decode(info, type=ProcessInfo),
+                    started_at=from_us(started),
+                    heartbeat_at=from_us(beat),
+                    live=bool(live),
+                )
+                for info, started, beat, live in tx.rows(LIST_PROCESSES, {"stale": duration_us(stale_after)})
+            ]
+
+        return await self._driver.read(operation)
+
+    async def remove(self, host_id: str) -> None:
+        def operation(tx: Tx) -> None:
+            tx.change(REMOVE_PROCESS, {"host": host_id})
+            tx.change(REMOVE_PAUSES_OF_PROCESS, {"host": host_id})
+
+        await self._driver.write(operation, label="process")
+
+    async def prune(self, silent_for: timedelta) -> int:
+        params = {"silent": duration_us(silent_for)}
+        return await self._driver.write(lambda tx: tx.change(PRUNE_PROCESSES, params), label="process")
+
+
+class SqlHeart:
+    """Implements `Heart`."""
+
+    def __init__(self, connection: HeartConnection) -> None:
+        self._connection = connection
+
+    def beat(self, process: ProcessInfo, claims: Sequence[Claimed]) -> BeatAnswer:
+        return self._connection.write(lambda tx: _beat(tx, process, claims))
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _beat(tx: Tx, process: ProcessInfo, claims: Sequence[Claimed]) -> BeatAnswer:
+    tx.change(BEAT_PROCESS, {"host": process.host_id, "label": process.label, "info": to_json(process)})
+    if claims:
+        tx.change(BEAT_JOBS, {"claims": to_json({claim.job_id: claim.fence for claim in claims})})
+    owned: set[Claimed] = set()
+    cancelled: set[JobId] = set()
+    for job_id, fence, cancel_requested in tx.rows(RUNNING_OF_HOST, {"host": process.host_id}):
+        owned.add(Claimed(JobId(job_id), fence))
+        if cancel_requested:
+            cancelled.add(JobId(job_id))
+    named = set(claims)
+    return BeatAnswer(
+        lost=frozenset(named - owned), cancel_requested=frozenset(cancelled), strays=frozenset(owned - named)
+    )

@@ -1,0 +1,17 @@
+-- Events and audit.
+
+-- name: timeline
+SELECT at, type, queue, kind, job_id, attempt, cause, duration_us, count FROM forge_events
+WHERE at >= :since AND at < :until ORDER BY at, seq LIMIT :limit
+
+-- name: events_of_job
+SELECT at, type, queue, kind, job_id, attempt, cause, duration_us, count FROM forge_events
+WHERE job_id = :id ORDER BY at, seq
+
+-- name: insert_audit
+INSERT INTO forge_audit (at, actor, role, address, surface, action, target, count, outcome, request_id, before, after)
+VALUES (:now, :actor, :role, :address, :surface, :action, :target, :count, :outcome, :request_id, :before, :after)
+
+-- name: list_audit
+SELECT at, actor, role, address, surface, action, target, count, outcome, request_id, before, after
+FROM forge_audit ORDER BY at DESC, seq DESC LIMIT :limit

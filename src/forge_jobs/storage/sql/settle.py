@@ -1,0 +1,111 @@
+"""Recording what became of claimed jobs, under their fences.
+
+A batch of Done is one statement. Any other outcome, and a batch in which a fence does not fit, is taken row by
+row: read under the lock, decided by `lifecycle.settle`, written under the guard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from forge_jobs.clock import duration_us
+from forge_jobs.storage import lifecycle
+from forge_jobs.storage.sql.book import statement
+from forge_jobs.storage.sql.driver import Tx
+from forge_jobs.storage.sql.rows import to_json
+from forge_jobs.storage.sql.write import Locked, lock, write_transition
+from forge_jobs.storage.types.event import JobEvent
+from forge_jobs.storage.types.finalize import Applied, Done, Finalize, Lost, Repeated, Settled, Throttled
+from forge_jobs.storage.types.job import JobRecord, JobStatus
+
+SETTLE_DONE = statement("settle_done")
+GET_QUEUE = statement("get_queue")
+WRITE_COOL_DOWN = statement("write_cool_down")
+DECAY_COOL_DOWN = statement("decay_cool_down")
+
+_APPLIED_DONE = Applied(status=JobStatus.DONE)
+
+
+@dataclass(slots=True)
+class Settlements:
+    """What one transaction of settlements came to: an answer each, jobs that are done, and other events."""
+
+    answers: list[Settled]
+    done: list[JobRecord] = field(default_factory=list)
+    events: list[JobEvent] = field(default_factory=list)
+    waiting_queues: set[str] = field(default_factory=set)
+    """Queues that got a job back which is due now."""
+
+
+class _NotAllMine(Exception):
+    pass
+
+
+def settle_jobs(tx: Tx, items: Sequence[Finalize]) -> Settlements:
+    """Settle `items` in order."""
+    result = Settlements(answers=[])
+    done = {item.job_id: item for item in items if isinstance(item.outcome, Done) and item.job is not None}
+    if len(done) > 1 or len(items) == len(done) == 1:
+        try:
+            with tx.savepoint():
+                claims = to_json({job_id: item.fence for job_id, item in done.items()})
+                if tx.change(SETTLE_DONE, {"claims": claims}) != len(done):
+                    raise _NotAllMine
+        except _NotAllMine:
+            done = {}
+    else:
+        done = {}
+    for item in items:
+        if done.get(item.job_id) is item and item.job is not None:
+            result.answers.append(_APPLIED_DONE)
+            result.done.append(item.job)
+        else:
+            result.answers.append(_settle_one(tx, item, result))
+    _decay(tx, {job.queue for job in result.done})
+    return result
+
+
+def _settle_one(tx: Tx, item: Finalize, result: Settlements) -> Settled:
+    job = lock(tx, item.job_id)
+    if job is None:
+        return Lost()
+    if job.state.fence != item.fence:
+        return Lost()
+    if job.state.status is not JobStatus.IN_PROGRESS:
+        return Repeated()
+    transition = lifecycle.settle(job.state, item.outcome)
+    result.events.append(write_transition(tx, job, transition))
+    status = transition.state.status
+    if isinstance(item.outcome, Throttled) and status is JobStatus.PENDING and item.outcome.cool_down:
+        _cool_down(tx, job, item.outcome)
+    if status is JobStatus.DONE:
+        _decay(tx, {job.queue})
+    if status in lifecycle.WAITING and (transition.due_in is None or transition.due_in <= timedelta(0)):
+        result.waiting_queues.add(job.queue)
+    return Applied(status=status, dead_reason=transition.dead_reason)
+
+
+def _cool_down(tx: Tx, job: Locked, throttled: Throttled) -> None:
+    queue = tx.row(GET_QUEUE, {"name": job.queue})
+    if queue is None or not queue[8]:
+        return
+    until = queue[11]
+    window = lifecycle.CoolDown(
+        throttle_attempts=queue[10], open_for=None if until is None else timedelta(microseconds=until - tx.now_us)
+    )
+    changed = lifecycle.cool_down(window, throttled)
+    if changed is not None and changed.open_for is not None:
+        params = {
+            "name": job.queue,
+            "throttle_attempts": changed.throttle_attempts,
+            "throttled_until": tx.now_us + duration_us(changed.open_for),
+        }
+        tx.change(WRITE_COOL_DOWN, params)
+
+
+def _decay(tx: Tx, queues: set[str]) -> None:
+    grace = duration_us(lifecycle.COOL_DOWN_GRACE)
+    for queue in queues:
+        tx.change(DECAY_COOL_DOWN, {"name": queue, "grace": grace})

@@ -1,0 +1,228 @@
+-- Statements that read differently on SQLite, each with the feature that forces it.
+
+-- name: insert_job
+-- Numbered parameters: a bulk binds the fields of `NewJob` by position (executemany of tuples is the fastest
+-- way into SQLite), then now as ?17.
+INSERT INTO forge_jobs (id, queue, kind, payload, status, ready, priority, max_attempts, enqueued_at, scheduled_at,
+                        expires_at, dedupe_key, tags, trace, parent_id)
+VALUES (?1, ?2, ?3, ?4, 'pending', coalesce(?7, ?17 + ?8) <= ?17, ?5, ?6, ?17, coalesce(?7, ?17 + ?8),
+        coalesce(?9, ?17 + ?10), ?11, ?13, ?14, ?15)
+ON CONFLICT (id) DO NOTHING
+
+-- name: hold_key
+INSERT INTO forge_unique_holds (dedupe_key, job_id, held_until) VALUES (?1, ?2, ?3)
+ON CONFLICT (dedupe_key) DO UPDATE SET job_id = excluded.job_id, held_until = excluded.held_until
+
+-- name: jobs_by_ids
+-- A list of ids is one JSON parameter: SQLite has no arrays.
+SELECT id, queue, kind, payload, dedupe_key FROM forge_jobs WHERE id IN (SELECT value FROM json_each(:ids))
+
+-- name: holders_of_keys
+SELECT dedupe_key, id, status FROM forge_jobs
+WHERE dedupe_key IN (SELECT value FROM json_each(:keys)) AND dedupe_key IS NOT NULL
+  AND status IN ('pending', 'in_progress', 'failed')
+
+-- name: holds_of_keys
+SELECT h.dedupe_key, h.job_id, j.status FROM forge_unique_holds h LEFT JOIN forge_jobs j ON j.id = h.job_id
+WHERE h.dedupe_key IN (SELECT value FROM json_each(:keys)) AND h.held_until > :now
+
+-- name: promote_due
+-- INDEXED BY: the hot statements name their index, so that no statistics can change the plan.
+UPDATE forge_jobs SET ready = 1 WHERE id IN (
+  SELECT id FROM forge_jobs INDEXED BY forge_jobs_future
+  WHERE queue = :queue AND ready = 0 AND scheduled_at <= :now ORDER BY scheduled_at LIMIT :limit)
+
+-- name: ready_kinds
+-- A skip scan: one probe per kind that has ready jobs.
+WITH RECURSIVE present (kind) AS (
+  SELECT min(kind) FROM forge_jobs INDEXED BY forge_jobs_ready WHERE queue = :queue AND ready = 1 AND alone = 0
+  UNION ALL
+  SELECT (SELECT min(kind) FROM forge_jobs INDEXED BY forge_jobs_ready
+          WHERE queue = :queue AND ready = 1 AND alone = 0 AND kind > present.kind)
+  FROM present WHERE present.kind IS NOT NULL)
+SELECT kind FROM present WHERE kind IS NOT NULL
+
+-- name: ready_heads
+SELECT priority, scheduled_at, id FROM forge_jobs INDEXED BY forge_jobs_ready
+WHERE queue = :queue AND kind = :kind AND ready = 1 AND alone = 0 AND scheduled_at <= :now
+  AND (expires_at IS NULL OR expires_at > :now)
+ORDER BY priority, scheduled_at, id LIMIT :limit
+
+-- name: alone_head
+SELECT priority, scheduled_at, id FROM forge_jobs INDEXED BY forge_jobs_alone
+WHERE queue = :queue AND kind = :kind AND ready = 1 AND alone = 1 AND scheduled_at <= :now
+  AND (expires_at IS NULL OR expires_at > :now)
+ORDER BY priority, scheduled_at, id LIMIT 1
+
+-- name: alone_waiting
+SELECT 1 FROM forge_jobs INDEXED BY forge_jobs_alone
+WHERE queue = :queue AND ready = 1 AND alone = 1 AND kind IN (SELECT value FROM json_each(:kinds))
+  AND scheduled_at <= :now AND (expires_at IS NULL OR expires_at > :now) LIMIT 1
+
+-- name: take_jobs
+-- `:slots` maps each job id to the slot that gets it. beat_us and beat_boot exist only here.
+UPDATE forge_jobs SET status = 'in_progress', ready = NULL, attempts = attempts + 1, fence = fence + 1,
+  process_id = slot.value, host_id = :host, started_at = :now, heartbeat_at = :now,
+  beat_us = :tick, beat_boot = :boot
+FROM json_each(:slots) AS slot WHERE forge_jobs.id = slot.key
+RETURNING id, queue, kind, payload, attempts, max_attempts, crashes, throttles, fence, priority, enqueued_at,
+  scheduled_at, started_at, dedupe_key, parent_id, trace
+
+-- name: settle_done
+-- `:claims` maps job ids to fences: the whole batch is one statement.
+UPDATE forge_jobs SET status = 'done', completed_at = :now, process_id = NULL, heartbeat_at = NULL, beat_us = NULL,
+  beat_boot = NULL, throttles = 0
+FROM json_each(:claims) AS claim
+WHERE forge_jobs.id = claim.key AND forge_jobs.fence = claim.value AND forge_jobs.status = 'in_progress'
+
+-- name: write_job
+UPDATE forge_jobs SET status = :status, attempts = :attempts, crashes = :crashes, throttles = :throttles,
+  fence = :fence, alone = :alone, dead_reason = :dead_reason,
+  scheduled_at = CASE WHEN :due_in IS NULL THEN scheduled_at ELSE :now + :due_in END,
+  ready = CASE WHEN :waiting
+               THEN CASE WHEN :due_in IS NULL THEN scheduled_at ELSE :now + :due_in END <= :now END,
+  completed_at = CASE WHEN :finished THEN :now END,
+  process_id = NULL, heartbeat_at = NULL, beat_us = NULL, beat_boot = NULL,
+  cancel_requested_at = CASE WHEN :cancel_requested THEN cancel_requested_at END,
+  last_error = coalesce(:error, last_error), last_traceback = CASE WHEN :error IS NULL THEN last_traceback
+                                                                  ELSE :traceback END
+WHERE id = :id AND fence = :was_fence AND status = :was_status
+
+-- name: stale_jobs
+SELECT j.id, j.queue, j.kind, j.status, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
+  j.cancel_requested_at IS NOT NULL, j.alone, j.started_at, j.process_id, j.dedupe_key,
+  CASE WHEN j.beat_boot = :boot THEN (:tick - j.beat_us) / 1000000 END, p.label
+FROM forge_jobs j INDEXED BY forge_jobs_running LEFT JOIN forge_processes p ON p.host_id = j.host_id
+WHERE j.status = 'in_progress' AND (j.beat_boot <> :boot OR j.beat_us <= :tick - :stale)
+ORDER BY j.heartbeat_at LIMIT :limit
+
+-- name: beat_jobs
+UPDATE forge_jobs SET heartbeat_at = :now, beat_us = :tick, beat_boot = :boot
+FROM json_each(:claims) AS claim
+WHERE forge_jobs.id = claim.key AND forge_jobs.fence = claim.value AND forge_jobs.status = 'in_progress'
+
+-- name: beat_process
+INSERT INTO forge_processes (host_id, info, label, started_at, heartbeat_at, beat_us, beat_boot)
+VALUES (:host, :info, :label, :now, :now, :tick, :boot)
+ON CONFLICT (host_id) DO UPDATE SET info = excluded.info, label = excluded.label,
+  heartbeat_at = excluded.heartbeat_at, beat_us = excluded.beat_us, beat_boot = excluded.beat_boot
+
+-- name: list_processes
+SELECT info, started_at, heartbeat_at, beat_boot = :boot AND beat_us > :tick - :stale
+FROM forge_processes ORDER BY host_id
+
+-- name: prune_processes
+DELETE FROM forge_processes WHERE beat_boot <> :boot OR beat_us <= :tick - :silent
+
+-- name: live_process_of_queue
+SELECT p.host_id FROM forge_processes p, json_each(p.info, '$.queues') q
+WHERE q.value = :queue AND p.beat_boot = :boot AND p.beat_us > :tick - :stale LIMIT 1
+
+-- name: queue_bounds
+SELECT name, max_pending FROM forge_queues
+WHERE name IN (SELECT value FROM json_each(:queues)) AND max_pending IS NOT NULL
+
+-- name: next_due_of_queue
+SELECT min(scheduled_at) FROM forge_jobs INDEXED BY forge_jobs_future WHERE queue = :queue AND ready = 0
+
+-- name: next_due
+SELECT min(at) FROM (
+  SELECT (SELECT min(scheduled_at) FROM forge_jobs INDEXED BY forge_jobs_future WHERE queue = q.value AND ready = 0) AS at
+  FROM json_each(:queues) q
+  UNION ALL
+  SELECT throttled_until FROM forge_queues
+  WHERE throttled_until > :now AND name IN (SELECT value FROM json_each(:queues)))
+
+-- name: outstanding
+SELECT
+  count(*) FILTER (WHERE j.ready IS NOT NULL AND j.scheduled_at <= :now AND p.queue IS NULL
+                   AND (q.throttled_until IS NULL OR q.throttled_until <= :now)
+                   AND (j.expires_at IS NULL OR j.expires_at > :now)),
+  count(*) FILTER (WHERE j.status = 'in_progress'),
+  count(*) FILTER (WHERE j.ready IS NOT NULL AND p.queue IS NULL)
+FROM forge_jobs j LEFT JOIN forge_queues q ON q.name = j.queue
+  LEFT JOIN forge_queue_pauses p ON p.queue = j.queue AND p.host_id = ''
+WHERE j.completed_at IS NULL AND j.queue IN (SELECT value FROM json_each(:queues))
+  AND j.kind IN (SELECT value FROM json_each(:kinds))
+
+-- name: choose_ids
+SELECT id FROM forge_jobs j
+WHERE id > :after
+  AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
+  AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
+  AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
+  AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
+  AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
+  AND (:key IS NULL OR dedupe_key = :key)
+  AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
+  AND (:search IS NULL OR payload LIKE :search ESCAPE '\')
+  AND (:error IS NULL OR last_error LIKE :error ESCAPE '\')
+  AND (:since IS NULL OR enqueued_at >= :since)
+  AND (:until IS NULL OR enqueued_at <= :until)
+ORDER BY id LIMIT :limit
+
+-- name: list_jobs
+SELECT j.id, j.queue, j.kind, j.status, j.priority, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
+  j.enqueued_at, j.scheduled_at, j.expires_at, j.started_at, j.completed_at, j.heartbeat_at, j.process_id, j.host_id,
+  j.dedupe_key, j.dead_reason, j.last_error, j.cancel_requested_at, j.tags, j.parent_id, j.payload,
+  (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id)
+FROM forge_jobs j
+WHERE (:before IS NULL OR id < :before)
+  AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
+  AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
+  AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
+  AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
+  AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
+  AND (:key IS NULL OR dedupe_key = :key)
+  AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
+  AND (:search IS NULL OR payload LIKE :search ESCAPE '\')
+  AND (:error IS NULL OR last_error LIKE :error ESCAPE '\')
+  AND (:since IS NULL OR enqueued_at >= :since)
+  AND (:until IS NULL OR enqueued_at <= :until)
+ORDER BY id DESC LIMIT :limit
+
+-- name: count_jobs
+SELECT status, count(*) FROM forge_jobs j
+WHERE (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
+  AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
+  AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
+  AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
+  AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
+  AND (:key IS NULL OR dedupe_key = :key)
+  AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
+  AND (:search IS NULL OR payload LIKE :search ESCAPE '\')
+  AND (:error IS NULL OR last_error LIKE :error ESCAPE '\')
+  AND (:since IS NULL OR enqueued_at >= :since)
+  AND (:until IS NULL OR enqueued_at <= :until)
+GROUP BY status
+
+-- name: delete_finished
+-- Victims are chosen once, oldest first, through the index of finished jobs.
+DELETE FROM forge_jobs WHERE id IN (
+  SELECT id FROM forge_jobs INDEXED BY forge_jobs_finished
+  WHERE queue = :queue AND status = :status AND completed_at IS NOT NULL AND completed_at <= :before
+  ORDER BY completed_at LIMIT :limit)
+RETURNING id
+
+-- name: delete_children_of_jobs
+DELETE FROM forge_job_errors WHERE job_id IN (SELECT value FROM json_each(:ids))
+
+-- name: delete_progress_of_jobs
+DELETE FROM forge_job_progress WHERE job_id IN (SELECT value FROM json_each(:ids))
+
+-- name: delete_events_of_jobs
+DELETE FROM forge_events WHERE job_id IN (SELECT value FROM json_each(:ids)) AND job_id IS NOT NULL
+
+-- name: insert_event
+INSERT INTO forge_events (at, type, queue, kind, job_id, attempt, cause, duration_us, count)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+
+-- name: delete_old_events
+DELETE FROM forge_events WHERE seq IN (SELECT seq FROM forge_events WHERE at < :before ORDER BY at LIMIT :limit)
+
+-- name: delete_old_audit
+DELETE FROM forge_audit WHERE seq IN (SELECT seq FROM forge_audit WHERE at < :before ORDER BY at LIMIT :limit)
+
+-- name: delete_lapsed_holds
+DELETE FROM forge_unique_holds WHERE dedupe_key IN (
+  SELECT dedupe_key FROM forge_unique_holds WHERE held_until <= :now LIMIT :limit)

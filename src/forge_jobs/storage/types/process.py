@@ -1,0 +1,65 @@
+"""A worker process as the store knows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from forge_jobs.ids import JobId
+
+
+class ProcessState(StrEnum):
+    """What a worker process is doing."""
+
+    RUNNING = "running"
+    DRAINING = "draining"
+    FENCED = "fenced"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessInfo:
+    """Written whole with every heartbeat, so a row removed in error comes back with its full identity.
+
+    `slots` maps each served queue to the slots open for it, `running` each slot's process id to its job.
+    """
+
+    host_id: str
+    label: str | None
+    host_name: str
+    pid: int
+    version: str
+    queues: tuple[str, ...]
+    kinds: tuple[str, ...]
+    slots: dict[str, int]
+    running: dict[str, str]
+    state: ProcessState
+    loop_lag_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessRow:
+    """A process that is, or was, alive. `live`: its heartbeat is younger than the stale threshold."""
+
+    info: ProcessInfo
+    started_at: datetime
+    heartbeat_at: datetime
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The identity of a claim, as a heartbeat names it."""
+
+    job_id: JobId
+    fence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeatAnswer:
+    """What a heartbeat learns: claims that are lost, jobs whose cancel is requested, and claims of this
+    process that it did not name (a claim whose answer was lost, or is still on its way)."""
+
+    lost: frozenset[Claimed]
+    cancel_requested: frozenset[JobId]
+    strays: frozenset[Claimed]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import NewType
 
 from ulid import ULID
@@ -31,6 +32,7 @@ class IdGenerator:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = 0
+        self._head = -1
         self._prefix = ""
 
     def mint(self, count: int = 1) -> list[JobId]:
@@ -40,17 +42,20 @@ class IdGenerator:
             ids: list[JobId] = []
             while len(ids) < count:
                 head, tail = divmod(start + len(ids), _TAIL)
-                prefix = str(ULID.from_int(head << _TAIL_BITS))[:22]
+                if head != self._head:
+                    self._head, self._prefix = head, str(ULID.from_int(head << _TAIL_BITS))[:22]
+                prefix = self._prefix
                 stop = min(_TAIL, tail + count - len(ids))
-                ids.extend([JobId(prefix + _PAIRS[n >> 10] + _PAIRS[n & 1023]) for n in range(tail, stop)])
+                ids += [JobId(prefix + _PAIRS[n >> 10] + _PAIRS[n & 1023]) for n in range(tail, stop)]
             self._last = start + count - 1
             return ids
 
     def _start(self) -> int:
-        fresh = int(ULID())
-        if fresh >> 80 > self._last >> 80:
-            return fresh
-        if (self._last + 1) >> 80 > self._last >> 80:
+        """A fresh random id in a new millisecond, else the successor of the last one."""
+        last_ms = self._last >> 80
+        if time.time_ns() // 1_000_000 > last_ms:
+            return max(int(ULID()), self._last + 1)
+        if (self._last + 1) >> 80 > last_ms:
             log.warning("id_tail_overflow: the random tail of this millisecond is used up; ids go on in the next")
         return self._last + 1
 

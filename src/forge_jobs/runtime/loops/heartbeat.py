@@ -76,15 +76,16 @@ class Heartbeat:
                 claims = self.env.running.snapshot()
                 answer = heart.beat(self._info(), claims)
             except Exception as error:
-                heart = self._replace(heart, error)
-                self._tell(lambda: self._refused())
+                self._discard(heart, error)
+                heart = None
+                self._tell(self._refused)
             else:
                 self._tell(lambda answer=answer, began=began, waiters=waiters: self._accepted(answer, began, waiters))  # type: ignore[misc]
             self._kick.wait(interval * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
         if heart is not None:
             heart.close()
 
-    def _replace(self, heart: Heart | None, error: Exception) -> None:
+    def _discard(self, heart: Heart | None, error: Exception) -> None:
         """A heart that failed once is replaced: its connection may hang."""
         log.warning("beat_refused error=%s silent_s=%.1f", error, self.env.silent_us() / 1e6)
         if heart is not None:

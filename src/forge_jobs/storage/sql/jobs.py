@@ -280,7 +280,7 @@ class SqlJobs:
 
     async def count(self, chosen: JobFilter) -> dict[str, int]:
         params = filter_params(chosen)
-        return await self._driver.read(lambda tx: {status: n for status, n in tx.rows(COUNT_JOBS, params)})
+        return await self._driver.read(lambda tx: dict(tx.rows(COUNT_JOBS, params)))
 
     async def outstanding(self, queues: Sequence[str], kinds: Sequence[str]) -> Outstanding:
         params = {"queues": to_json(list(queues)), "kinds": to_json(list(kinds))}

@@ -165,6 +165,10 @@ class SqliteDriver:
             except Exception:  # a fault in one listener must not cost the others their answers
                 log.exception("answer_fault label=%s", write.label)
 
+    def _set_ended(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
     # On the writer thread
 
     def _run(self) -> None:
@@ -182,7 +186,7 @@ class SqliteDriver:
                 self._checkpointer.close()
             self._turnstile.close()
             try:
-                self._loop.call_soon_threadsafe(lambda: self._ended.done() or self._ended.set_result(None))
+                self._loop.call_soon_threadsafe(self._set_ended)
             except RuntimeError:  # the loop is gone: nobody waits
                 pass
 

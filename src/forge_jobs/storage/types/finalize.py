@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeAlias
 
+import msgspec
+
 from forge_jobs.ids import JobId
 from forge_jobs.storage.types.job import DeadReason, ErrorKind, JobRecord, JobStatus
 
@@ -69,11 +71,11 @@ class Crashed:
 FinalizeOutcome: TypeAlias = Done | Throttled | Failed | Dead | Released | Crashed
 
 
-@dataclass(frozen=True, slots=True)
-class Finalize:
+class Finalize(msgspec.Struct, frozen=True):
     """One finalize: the claim it belongs to and what became of it.
 
     With the record of the claim at hand a batch of Done is one statement; without it each row is read first.
+    A struct, like the record, because one is built for every job run.
     """
 
     job_id: JobId

@@ -47,7 +47,7 @@ class QueueSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueChange:
-    """Settings to change; what is not given stays. Values outside the limits are clamped and the stored ones returned."""
+    """Settings to change; what is not given stays. Values outside their limits are clamped."""
 
     max_workers: int | None = UNSET
     retain_done_days: float | None = UNSET

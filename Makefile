@@ -1,0 +1,49 @@
+# Two commands: `make demo` shows it working on real input, `make test` checks everything.
+
+PY  ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test slow bench lint types layers check-system format clean
+
+help:            ## this list
+	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | expand -t 14
+
+.venv/.ready: pyproject.toml
+	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PY=/path/to/python3.11"; exit 1; }
+	$(PY) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+demo: .venv/.ready          ## set up, then run the demo: real jobs, a killed worker, and a check of the outcome
+	$(BIN)/forge-jobs demo
+
+test: .venv/.ready check-system lint types layers    ## set up, then run every check
+	$(BIN)/pytest -q -m "not slow" -n 2 --dist loadfile --ignore tests/process --ignore tests/demo --ignore tests/bench
+	$(BIN)/pytest -q -m "not slow" tests/process tests/demo tests/bench
+
+slow: .venv/.ready check-system    ## the long proofs in full
+	$(BIN)/pytest -q -m slow --timeout 3600
+
+bench: .venv/.ready         ## measure, each number as a ratio to what bare SQLite reaches in the same run
+	$(BIN)/forge-jobs bench
+
+lint: .venv/.ready
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check -q src tests
+
+types: .venv/.ready
+	$(BIN)/mypy
+
+layers: .venv/.ready
+	$(BIN)/lint-imports --no-cache
+
+# What tests need of the system: strace, to see that an acknowledged write was synced before the answer.
+check-system:
+	@command -v strace >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends strace >/dev/null; } \
+	  || { echo "the tests need the Debian package strace: sudo apt-get install strace"; exit 1; }
+
+format: .venv/.ready
+	$(BIN)/ruff check -q --fix src tests; $(BIN)/ruff format -q src tests
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

@@ -48,8 +48,7 @@ from forge_jobs.storage.protocol import JobStore as JobQueue
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.finalize import FinalizeOutcome
 from forge_jobs.storage.types.job import Deduped, Enqueued, EnqueueOutcome, EnqueueRequest
-
-__version__ = "0.1.0"
+from forge_jobs.version import __version__
 
 __all__ = [
     "Busy",
@@ -98,6 +97,7 @@ __all__ = [
     "StoreUnavailable",
     "Throttled",
     "ThrottledError",
+    "__version__",
     "is_transient_conflict",
     "open_storage",
 ]

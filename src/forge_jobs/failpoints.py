@@ -13,7 +13,8 @@ from collections.abc import Mapping
 
 ENVIRONMENT = "FORGE_FAILPOINTS"
 
-_armed: dict[str, tuple[str, int]] = {}
+armed: dict[str, tuple[str, int]] = {}
+"""What each place does, and at which hit; empty in production."""
 _hits: dict[str, int] = {}
 _lock = threading.Lock()
 
@@ -27,13 +28,13 @@ def arm(place: str, action: str) -> None:
     verb, _, nth = action.partition("@")
     if verb not in ("kill", "stop", "error"):
         raise ValueError(f"failpoint action {action!r} is not kill, stop or error")
-    _armed[place] = (verb, int(nth or 1))
+    armed[place] = (verb, int(nth or 1))
     _hits.pop(place, None)
 
 
 def disarm() -> None:
     """Disarm every place."""
-    _armed.clear()
+    armed.clear()
     _hits.clear()
 
 
@@ -47,13 +48,13 @@ def arm_from(environment: Mapping[str, str]) -> None:
 
 def hit(place: str) -> None:
     """Pass a named place; does what it is armed with."""
-    if _armed and place in _armed:
+    if armed and place in armed:
         _act(place)
 
 
 def _act(place: str) -> None:
     with _lock:
-        verb, nth = _armed[place]
+        verb, nth = armed[place]
         _hits[place] = _hits.get(place, 0) + 1
         if _hits[place] != nth:
             return

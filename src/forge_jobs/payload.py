@@ -80,7 +80,7 @@ def parse_json(text: str | bytes) -> Any:
         ) from error
 
 
-def _encode_plain(payload: object) -> str | None:
+def _encode_plain(payload: Any) -> str | None:
     """The text of a payload that is certainly fine, found out in C; None if it needs a closer look.
 
     `marshal` takes exact built-in types only, so no subclass gets past it; and what comes back from the text is

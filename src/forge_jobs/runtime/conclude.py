@@ -156,9 +156,7 @@ def describe(error: BaseException) -> ErrorText:
 
 
 def _one(error: BaseException) -> str:
-    name = type(error).__name__
-    text = _text(error)
-    shown = f"{name}({text})" if text and text != name else name
+    shown = _text(error) or type(error).__name__
     if isinstance(error, BaseExceptionGroup):
         members = [_one(member) for member in error.exceptions[:GROUP_MEMBERS_SHOWN]]
         more = len(error.exceptions) - len(members)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,8 @@ class RuntimeEnv:
     running: RunningTable = field(init=False)
     exchanger: Exchanger = field(init=False)
     deadlines: Deadlines = field(init=False)
+    beat_now: Callable[[], Awaitable[None]] = field(init=False)
+    """Waits for a heartbeat that begins after the call to be accepted."""
 
     @property
     def clock(self) -> Clock:
@@ -86,3 +89,8 @@ class RuntimeEnv:
     def silent_us(self) -> int:
         """How long no beat has been accepted."""
         return self.clock.elapsed_us() - self.health.last_beat_us
+
+    @property
+    def beat_overdue(self) -> bool:
+        """Whether this process slept, or was cut off: it beats before it does anything else."""
+        return self.silent_us() > 2 * self.config.heartbeat_s * 1e6

@@ -13,12 +13,22 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from forge_jobs.observe import tell
 from forge_jobs.runtime.running import Run, RunState
 from forge_jobs.runtime.worker import Slot
-from forge_jobs.storage.error import StorageError, StoreUnavailable
+from forge_jobs.storage.error import Busy, StorageError, StoreFull, StoreUnavailable
 from forge_jobs.storage.protocol import Claim, ClaimRequest
-from forge_jobs.storage.types.finalize import Finalize, FinalizeOutcome, Lost, Released, Settled
-from forge_jobs.storage.types.job import JobRecord
+from forge_jobs.storage.types.finalize import (
+    Applied,
+    Done,
+    Finalize,
+    FinalizeOutcome,
+    Lost,
+    Released,
+    Settled,
+    Throttled,
+)
+from forge_jobs.storage.types.job import JobRecord, JobStatus
 from forge_jobs.storage.types.process import Claimed
 
 if TYPE_CHECKING:
@@ -36,6 +46,8 @@ QUIET_POLL_S: Final = 2.0
 IDLE_LOOK_S: Final = 2.0
 BLOCKED_LOOK_S: Final = 0.05
 """How soon it is looked again whether claims are allowed, when nothing says so."""
+STRAY_LOOKS: Final = 2
+"""Beats that must have looked for claims nobody here knows before this process claims again."""
 ALONE_PATIENCE_S: Final = 60.0
 """How long a process stops claiming to become idle for a job that must run alone, and how long it then
 goes on as usual before it tries again."""
@@ -130,7 +142,7 @@ class Exchanger:
         self._rotation = 0
         self.in_flight = False
         self._claims_await_beat: int | None = None
-        """Set after a claim whose answer was lost: no claim before this many beats looked for strays."""
+        """Set when a claim's answer was lost: no claim before that many beats were accepted."""
         self._alone_since: float | None = None
         self._alone_rest_until = 0.0
         self._alone_run: Run | None = None
@@ -205,6 +217,8 @@ class Exchanger:
     async def _exchange(self) -> bool:
         """One exchange; False if there was nothing to say."""
         now = self._loop.time()
+        if self.env.beat_overdue:
+            await self.env.beat_now()
         settlements = self._take_outbox() if now >= self._settle_not_before else []
         claims = self._claims(now)
         if not settlements and not claims:
@@ -235,8 +249,10 @@ class Exchanger:
         now = self._loop.time()
         for (line, slots, request), claim in zip(claims, answer.claims, strict=True):
             line.answered(claim, now)
-            self._alone_answered(line, slots, request, claim, now)
+            self._alone_answered(line, request, claim, now)
             line.give(slots, claim.jobs, alone=request.alone)
+            if request.alone and claim.jobs:
+                self._alone_run = self.env.running.get(Claimed(claim.jobs[0].id, claim.jobs[0].fence))
 
     def _settled(self, run: Run | None, item: Finalize, settled: Settled) -> None:
         counts = self.env.health.counts
@@ -244,11 +260,12 @@ class Exchanger:
             self.env.running.remove(run)
         if isinstance(settled, Lost):
             counts["lost"] += 1
-            log.warning("lost_ownership job_id=%s fence=%d: its outcome was refused", item.job_id, item.fence)
         elif isinstance(item.outcome, Released):
             counts["released"] += 1
         else:
             counts["finished"] += 1
+        if not isinstance(item.outcome, Done) or isinstance(settled, Lost):
+            _tell(item, settled)
 
     async def _progress(self, settlements: list[tuple[Run | None, Finalize]]) -> None:
         """The last progress of jobs that ended, before they are settled; best effort."""
@@ -284,7 +301,8 @@ class Exchanger:
             wait = min(CLAIM_RETRY_S[0] * 2**self._claim_failures, CLAIM_RETRY_S[1])
             self._claim_failures += 1
             self._claim_not_before = now + wait * random.uniform(0.8, 1.2)  # noqa: S311
-            self._claims_await_beat = self.env.health.beats + 1
+            if not isinstance(error, (Busy, StoreFull)):  # the claim may have been committed all the same
+                self._claims_await_beat = self.env.health.beats + STRAY_LOOKS
             for line, slots, _ in claims:
                 line.give(slots, ())
                 line.failed(now)
@@ -311,7 +329,7 @@ class Exchanger:
         wanting = wanting[self._rotation :] + wanting[: self._rotation]
         kinds = tuple(self.env.handlers.kinds())
         alone_kinds = tuple(kind for kind in kinds if self.env.max_crashes(kind) == 1)
-        alone = self._alone_since is not None or (bool(alone_kinds) and not len(self.env.running))
+        alone = self._alone_since is not None
         claims = []
         for line in wanting[:1] if alone else wanting:
             slots = line.take_slots(1 if alone else None)
@@ -355,9 +373,7 @@ class Exchanger:
             return True
         return False
 
-    def _alone_answered(
-        self, line: Line, slots: tuple[Slot, ...], request: ClaimRequest, claim: Claim, now: float
-    ) -> None:
+    def _alone_answered(self, line: Line, request: ClaimRequest, claim: Claim, now: float) -> None:
         if not request.alone:
             if claim.alone_waiting and self._alone_since is None and now >= self._alone_rest_until:
                 self._alone_since = now
@@ -365,11 +381,6 @@ class Exchanger:
             return
         self._alone_since = None
         line.permit = True  # look for ordinary jobs next
-        if claim.jobs:
-            self._loop.call_soon(self._note_alone, Claimed(claim.jobs[0].id, claim.jobs[0].fence))
-
-    def _note_alone(self, claimed: Claimed) -> None:
-        self._alone_run = self.env.running.get(claimed)
 
     async def _sleep(self) -> None:
         """Until something is said, or a line wants to look."""
@@ -388,3 +399,27 @@ class Exchanger:
             await self._poked.wait()
         finally:
             timer.cancel()
+
+
+def _tell(item: Finalize, settled: Settled) -> None:
+    """One line for every outcome but an ordinary Done."""
+    error = getattr(item.outcome, "error", None)
+    fields = {
+        "job_id": item.job_id,
+        "kind": item.job and item.job.kind,
+        "queue": item.job and item.job.queue,
+        "attempt": item.job and item.job.attempts,
+        "fence": item.fence,
+        "error": error and error.message[:200],
+    }
+    match settled, item.outcome:
+        case Lost(), _:
+            tell(log, logging.WARNING, "lost_ownership", **fields)
+        case Applied(status=JobStatus.DEAD, dead_reason=reason), _:
+            tell(log, logging.WARNING, "job_dead", **fields, reason=reason)
+        case _, Released():
+            tell(log, logging.INFO, "job_released", **fields)
+        case _, Throttled(delay=delay):
+            tell(log, logging.INFO, "job_throttled", **fields, delay_s=delay.total_seconds())
+        case _:
+            tell(log, logging.INFO, "job_failed", **fields)

@@ -118,6 +118,7 @@ class QueueRuntime:
             line = env.exchanger.lines[queue] = Line(env, queue)
             self._supervisors.append(Supervisor(env, line, self._slots))
         self._heartbeat = Heartbeat(env, self.queues)
+        env.beat_now = self._heartbeat.beat_now
         await self._heartbeat.start()
         self._unsubscribe = storage.subscribe(env.host_id, env.exchanger.wake)
         for supervisor in self._supervisors:
@@ -196,8 +197,6 @@ class QueueRuntime:
         await self._end_tasks()
         await self._settle_rest()
         self._unsubscribe()
-        if self._heartbeat is not None:
-            self._heartbeat.stop()
         env.deadlines.close()
         report = self.report
         log.info(
@@ -238,6 +237,8 @@ class QueueRuntime:
             async with asyncio.timeout(SETTLE_GRACE_S):
                 await env.exchanger.flush()
                 await env.storage.events.flush()
+                if self._heartbeat is not None:  # a beat after this would put the process back on the list
+                    await self._heartbeat.stop(SETTLE_GRACE_S / 2)
                 await env.storage.processes.remove(env.host_id)
                 left = [run for run in env.running if not run.lost and run.state is not RunState.ENDED]
                 if left:
@@ -249,6 +250,8 @@ class QueueRuntime:
                         [Finalize(run.job.id, run.job.fence, Released()) for run in left]
                     )
         except (StorageError, TimeoutError) as error:
+            if self._heartbeat is not None:
+                await self._heartbeat.stop(0)
             log.error("shutdown_unsettled jobs=%d error=%s; the reaper gives them back", len(env.running), error)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

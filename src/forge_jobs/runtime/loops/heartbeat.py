@@ -21,6 +21,7 @@ from forge_jobs.runtime.cancel import CancelReason
 from forge_jobs.runtime.env import RuntimeEnv
 from forge_jobs.storage.protocol import Heart
 from forge_jobs.storage.types.process import BeatAnswer, Claimed, ProcessInfo, ProcessState
+from forge_jobs.version import __version__
 
 log = logging.getLogger("forge_jobs.heartbeat")
 
@@ -56,10 +57,13 @@ class Heartbeat:
         self._kick.set()
         await waiter
 
-    def stop(self) -> None:
-        """Beat no more. The thread ends by itself, at the latest with its current beat."""
+    async def stop(self, patience_s: float) -> None:
+        """Beat no more; returns when the last beat is over, or after `patience_s` when one hangs."""
         self._stop.set()
         self._kick.set()
+        until = self._loop.time() + patience_s
+        while self._thread.is_alive() and self._loop.time() < until:
+            await asyncio.sleep(0.002)
 
     # On the heartbeat's thread
 
@@ -101,8 +105,6 @@ class Heartbeat:
             self._stop.set()
 
     def _info(self) -> ProcessInfo:
-        from forge_jobs import __version__
-
         env = self.env
         lines = list(env.exchanger.lines.items())
         return ProcessInfo(

@@ -25,7 +25,7 @@ async def tick(env: RuntimeEnv) -> list[Revived]:
     A process that could not beat itself reaps nothing for a while: after an outage of the store the live owners
     must get the chance to beat first.
     """
-    if env.health.claims_stopped or env.clock.elapsed_us() < env.health.reap_not_before_us:
+    if env.beat_overdue or env.clock.elapsed_us() < env.health.reap_not_before_us:
         return []
     revived: list[Revived] = []
     while True:

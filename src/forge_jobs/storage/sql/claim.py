@@ -8,7 +8,7 @@ several kinds the heads of each are merged, stopping where a kind's next job com
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from forge_jobs.storage.protocol import Claim, ClaimRequest
 from forge_jobs.storage.sql.book import statement
@@ -17,6 +17,9 @@ from forge_jobs.storage.sql.rows import to_json
 from forge_jobs.storage.types.job import JobRecord
 
 QUEUE_GATE = statement("queue_gate")
+ANY_DUE = statement("any_due")
+NEXT_BAND = statement("next_band")
+PROMOTE_BAND = statement("promote_band")
 PROMOTE_DUE = statement("promote_due")
 READY_KINDS = statement("ready_kinds")
 READY_HEADS = statement("ready_heads")
@@ -25,8 +28,8 @@ ALONE_WAITING = statement("alone_waiting")
 TAKE_JOBS = statement("take_jobs")
 NEXT_DUE_OF_QUEUE = statement("next_due_of_queue")
 
-PROMOTE_LIMIT: Final = 2_000
-"""Most jobs that one claim makes due. When more fall due at once the next claims promote the rest."""
+PROMOTE_LIMIT: Final = 500
+"""Most jobs beyond its need that one claim makes due, so that a flood of due jobs never makes it slow."""
 FEW_KINDS: Final = 4
 """Up to here every served kind is looked up; beyond, only those that a skip scan finds to have ready jobs."""
 
@@ -38,7 +41,7 @@ def claim_jobs(tx: Tx, request: ClaimRequest) -> Claim:
     gate = tx.row(QUEUE_GATE, {"name": request.queue, "host": request.host_id})
     if gate is not None:
         return Claim(queue=request.queue, jobs=(), now_us=tx.now_us, next_due_us=gate[0])
-    tx.change(PROMOTE_DUE, {"queue": request.queue, "limit": PROMOTE_LIMIT})
+    _promote(tx, request)
     heads = _alone(tx, request) if request.alone else _heads(tx, request)
     more = len(heads) == request.limit
     return Claim(
@@ -49,6 +52,20 @@ def claim_jobs(tx: Tx, request: ClaimRequest) -> Claim:
         alone_waiting=not request.alone and _alone_waits(tx, request),
         next_due_us=None if more else _next_due(tx, request.queue),
     )
+
+
+def _promote(tx: Tx, request: ClaimRequest) -> None:
+    """Make jobs due that fell due: the first `limit` of every kind and priority, so that the claim order is exact
+    however many fall due at once, and some more by time, so that the backlog goes down."""
+    if tx.row(ANY_DUE, {"queue": request.queue}) is None:
+        return
+    served = set(request.kinds)
+    band: dict[str, Any] = {"queue": request.queue, "kind": "", "priority": 0, "limit": request.limit}
+    while (found := tx.row(NEXT_BAND, band)) is not None:
+        band["kind"], band["priority"] = found
+        if band["kind"] in served:
+            tx.change(PROMOTE_BAND, band)
+    tx.change(PROMOTE_DUE, {"queue": request.queue, "limit": PROMOTE_LIMIT})
 
 
 def _take(tx: Tx, request: ClaimRequest, heads: list[Row]) -> tuple[JobRecord, ...]:
@@ -75,7 +92,7 @@ def _heads(tx: Tx, request: ClaimRequest) -> list[Row]:
 
 
 def _kinds(tx: Tx, request: ClaimRequest) -> Iterable[str]:
-    served = [kind for kind in request.kinds if kind not in request.alone_kinds]
+    served = [kind for kind in dict.fromkeys(request.kinds) if kind not in request.alone_kinds]
     if len(served) <= FEW_KINDS:
         return served
     wanted = set(served)
@@ -89,7 +106,7 @@ def _alone(tx: Tx, request: ClaimRequest) -> list[Row]:
         for kind in request.kinds
         if (head := tx.row(ALONE_HEAD, {"queue": request.queue, "kind": kind})) is not None
     ]
-    for kind in request.alone_kinds:
+    for kind in _alone_kinds(request):
         heads += tx.rows(READY_HEADS, {"queue": request.queue, "kind": kind, "limit": 1})
     return sorted(heads)[:1]
 
@@ -99,5 +116,9 @@ def _alone_waits(tx: Tx, request: ClaimRequest) -> bool:
         return True
     return any(
         tx.row(READY_HEADS, {"queue": request.queue, "kind": kind, "limit": 1}) is not None
-        for kind in request.alone_kinds
+        for kind in _alone_kinds(request)
     )
+
+
+def _alone_kinds(request: ClaimRequest) -> set[str]:
+    return set(request.kinds).intersection(request.alone_kinds)

@@ -74,9 +74,7 @@ class _NotAllNew(Exception):
 
 def insert_jobs(tx: Tx, jobs: Sequence[NewJob], counts: PendingCounts, *, atomic: bool) -> Batch:
     """Add `jobs` in order. With `atomic` the first refusal is raised; else it is that job's answer."""
-    queues = {job.queue for job in jobs}
-    tx.change_many(ENSURE_QUEUE, [{"name": queue} for queue in sorted(queues)])
-    bounds = tx.rows(QUEUE_BOUNDS, {"queues": to_json(sorted(queues))})
+    bounds = tx.rows(QUEUE_BOUNDS, {"queues": to_json(sorted({job.queue for job in jobs}))})
     if bounds or any(job.dedupe_key is not None for job in jobs):
         return _insert_carefully(tx, jobs, counts, dict(bounds), atomic=atomic)
     try:
@@ -90,6 +88,7 @@ def insert_jobs(tx: Tx, jobs: Sequence[NewJob], counts: PendingCounts, *, atomic
 
 def _insert(tx: Tx, jobs: Sequence[NewJob]) -> int:
     now = tx.now_us
+    tx.change_many(ENSURE_QUEUE, [{"name": queue} for queue in sorted({job.queue for job in jobs})])
     return tx.change_many(INSERT_JOB, [(*msgspec.structs.astuple(job), now) for job in jobs])
 
 

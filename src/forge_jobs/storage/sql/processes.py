@@ -85,7 +85,10 @@ class SqlHeart:
 def _beat(tx: Tx, process: ProcessInfo, claims: Sequence[Claimed]) -> BeatAnswer:
     tx.change(BEAT_PROCESS, {"host": process.host_id, "label": process.label, "info": to_json(process)})
     if claims:
-        tx.change(BEAT_JOBS, {"claims": to_json({claim.job_id: claim.fence for claim in claims})})
+        newest: dict[JobId, int] = {}  # of two claims of one job only the later can still hold
+        for claim in claims:
+            newest[claim.job_id] = max(claim.fence, newest.get(claim.job_id, 0))
+        tx.change(BEAT_JOBS, {"claims": to_json(newest)})
     owned: set[Claimed] = set()
     cancelled: set[JobId] = set()
     for job_id, fence, cancel_requested in tx.rows(RUNNING_OF_HOST, {"host": process.host_id}):

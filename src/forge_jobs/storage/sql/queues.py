@@ -150,20 +150,18 @@ class SqlQueues:
             found: dict[str, list[Row]] = {row[0]: [] for row in tx.rows(LIST_QUEUES)}
             for row in tx.rows(COUNT_BY_QUEUE):
                 found.setdefault(row[0], []).append(row)
-            return {queue: _counts(rows, tx.now_us) for queue, rows in found.items()}
+            return {queue: _counts(rows) for queue, rows in found.items()}
 
         return await self._driver.read(operation)
 
 
-def _counts(rows: list[Row], now_us: int) -> QueueCounts:
-    """Pending is split at now; a row that fell due and was not promoted yet still counts as scheduled at most
-    until the next claim of its queue."""
-    by_place: dict[tuple[str, int | None], int] = {(row[1], row[2]): row[3] for row in rows}
+def _counts(rows: list[Row]) -> QueueCounts:
+    """Rows of `count_by_queue`: queue, status, whether it is due (null when not waiting), count, earliest due."""
     status: dict[str, int] = {}
     for row in rows:
         status[row[1]] = status.get(row[1], 0) + row[3]
-    due = [row[4] for row in rows if row[2] is not None and row[4] <= now_us]
-    ready = by_place.get(("pending", 1), 0)
+    due = [row[4] for row in rows if row[2]]
+    ready = sum(row[3] for row in rows if row[1] == "pending" and row[2])
     return QueueCounts(
         ready=ready,
         scheduled=status.get("pending", 0) - ready,

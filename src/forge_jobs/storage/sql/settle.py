@@ -6,6 +6,7 @@ row: read under the lock, decided by `lifecycle.settle`, written under the guard
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,13 +18,25 @@ from forge_jobs.storage.sql.driver import Tx
 from forge_jobs.storage.sql.rows import to_json
 from forge_jobs.storage.sql.write import Locked, lock, write_transition
 from forge_jobs.storage.types.event import JobEvent
-from forge_jobs.storage.types.finalize import Applied, Done, Finalize, Lost, Repeated, Settled, Throttled
-from forge_jobs.storage.types.job import JobRecord, JobStatus
+from forge_jobs.storage.types.finalize import (
+    Applied,
+    Dead,
+    Done,
+    ErrorText,
+    Finalize,
+    Lost,
+    Repeated,
+    Settled,
+    Throttled,
+)
+from forge_jobs.storage.types.job import ErrorKind, JobRecord, JobStatus
 
 SETTLE_DONE = statement("settle_done")
 GET_QUEUE = statement("get_queue")
 WRITE_COOL_DOWN = statement("write_cool_down")
 DECAY_COOL_DOWN = statement("decay_cool_down")
+
+log = logging.getLogger("forge_jobs.settle")
 
 _APPLIED_DONE = Applied(status=JobStatus.DONE)
 
@@ -62,9 +75,20 @@ def settle_jobs(tx: Tx, items: Sequence[Finalize]) -> Settlements:
             result.answers.append(_APPLIED_DONE)
             result.done.append(item.job)
         else:
-            result.answers.append(_settle_one(tx, item, result))
+            result.answers.append(_settle_surely(tx, item, result))
     _decay(tx, {job.queue for job in result.done})
     return result
+
+
+def _settle_surely(tx: Tx, item: Finalize, result: Settlements) -> Settled:
+    """Settle one; if its outcome cannot be written, end the job by what can, so that it never stays in progress."""
+    try:
+        with tx.savepoint():
+            return _settle_one(tx, item, result)
+    except Exception as error:
+        log.exception("settle_fault job_id=%s", item.job_id)
+        text = ErrorText(f"its outcome could not be recorded ({type(error).__name__}: {error})", kind=ErrorKind.DEAD)
+        return _settle_one(tx, Finalize(item.job_id, item.fence, Dead(text)), result)
 
 
 def _settle_one(tx: Tx, item: Finalize, result: Settlements) -> Settled:

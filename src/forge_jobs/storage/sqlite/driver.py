@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
@@ -28,6 +28,7 @@ from forge_jobs.storage.error import (
     Busy,
     ForkedConnection,
     OutcomeUnknown,
+    StorageError,
     StoreUnavailable,
 )
 from forge_jobs.storage.sql.driver import Operation
@@ -42,6 +43,7 @@ GROUP_LIMIT: Final = 1_000
 """Most operations in one transaction."""
 IDLE_S: Final = 1.0
 """After this long without work the log is checkpointed."""
+ANALYZE_AFTER_CHANGES: Final = 10_000
 FILE_CHECK_S: Final = 5.0
 """How often it is checked that the file is still the one that was opened."""
 T = TypeVar("T")
@@ -58,8 +60,9 @@ class _Write:
     label: str
     done: Done | None
     deadline: float
-    running: bool = False
     timer: asyncio.TimerHandle | None = None
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    """Whoever takes it decides: the writer thread runs the operation, or its caller has given it up."""
 
     def answer(self, result: Any, error: Exception | None) -> None:
         if self.timer is not None:
@@ -79,6 +82,7 @@ class SqliteDriver:
         self.config = config
         self.log = Log()
         self.forked = False
+        self._changed = 0
         self._loop = asyncio.get_running_loop()
         self._inbox: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._closed = False
@@ -99,12 +103,9 @@ class SqliteDriver:
     def submit(
         self, operation: Operation[T], *, label: str, done: Callable[[T | None, Exception | None], None]
     ) -> None:
-        if self.forked:
-            raise ForkedConnection
-        if self._closed:
-            raise StoreUnavailable("this storage is closed; open it again")
-        if self._broken is not None:
-            raise self._broken
+        if (refusal := self._refusal()) is not None:
+            done(None, refusal)
+            return
         write = _Write(operation, label, done, time.monotonic() + self.config.store_deadline_s)
         write.timer = self._loop.call_later(self.config.store_deadline_s, self._give_up, write)
         self._inbox.put(write)
@@ -124,13 +125,19 @@ class SqliteDriver:
         return await answer
 
     async def read(self, operation: Operation[T]) -> T:
-        if self.forked:
-            raise ForkedConnection
-        if self._closed:
-            raise StoreUnavailable("this storage is closed; open it again")
+        if (refusal := self._refusal()) is not None:
+            raise refusal
         if self._readers is None:
             return await self.write(operation, label="read")
         return await self._readers.read(operation)
+
+    def _refusal(self) -> StorageError | None:
+        """Why this driver cannot be used any more, if it cannot."""
+        if self.forked:
+            return ForkedConnection()
+        if self._closed:
+            return StoreUnavailable("this storage is closed; open it again")
+        return self._broken
 
     def defer(self, callback: Callable[[], None]) -> None:
         self._loop.call_soon(callback)
@@ -153,7 +160,7 @@ class SqliteDriver:
 
     def _give_up(self, write: _Write) -> None:
         limit = f"{self.config.store_deadline_s:g} s"
-        if write.running:
+        if not write.turn.acquire(blocking=False):
             write.answer(None, OutcomeUnknown(f"the store did not answer within {limit}; the write may still happen"))
         else:
             write.answer(None, Busy(f"the store was busy for {limit}; nothing was written"))
@@ -207,7 +214,7 @@ class SqliteDriver:
             self._inbox.put(None)
         if not group:
             return None
-        return [write for write in group if write is not None and write.done is not None]
+        return [write for write in group if write is not None]
 
     def _write_group(self, group: list[_Write]) -> None:
         answers: list[tuple[_Write, Any, Exception | None]] = []
@@ -215,7 +222,8 @@ class SqliteDriver:
             self._check_file()
             self._turnstile.enter()
             try:
-                answers = self._transact([write for write in group if write.done is not None])
+                group = [write for write in group if write.turn.acquire(blocking=False)]
+                answers = self._transact(group)
             finally:
                 self._turnstile.leave()
         except sqlite3.Error as error:
@@ -235,20 +243,17 @@ class SqliteDriver:
         changes = connection.total_changes
         try:
             tx = sqlite.SqliteTx(connection, self.book, self.clock)
-            answers: list[tuple[_Write, Any, Exception | None]] = []
-            for write in group:
-                write.running = True
-                answers.append(self._operate(write, tx))
+            answers = [self._operate(write, tx) for write in group]
             changes = connection.total_changes - changes
-            label = group[0].label
-            failpoints.hit(f"{label}.before_commit")
+            _pass(group, "before_commit")
             connection.execute("COMMIT")
-            failpoints.hit(f"{label}.after_commit")
+            _pass(group, "after_commit")
         except BaseException:
             sqlite.rollback(connection)
             raise
         if changes:
             self.log.wrote(changes)
+            self._changed += changes
         return answers
 
     def _operate(self, write: _Write, tx: sqlite.SqliteTx) -> tuple[_Write, Any, Exception | None]:
@@ -265,10 +270,24 @@ class SqliteDriver:
     def _idle(self) -> None:
         try:
             self._check_file()
+            if self._changed >= ANALYZE_AFTER_CHANGES:
+                self._analyze()
             if self.log.pages:
                 self._checkpoint()
         except Exception as error:
             log.warning("idle_fault error=%s", error)
+
+    def _analyze(self) -> None:
+        """Refresh the planner's statistics after much has changed; a sample, so it takes milliseconds."""
+        self._changed = 0
+        self._turnstile.enter()
+        try:
+            self._connection.execute("PRAGMA analysis_limit=400")
+            self._connection.execute("ANALYZE forge_jobs")
+        except sqlite3.Error as error:
+            log.warning("analyze_fault error=%s", getattr(error, "sqlite_errorname", error))
+        finally:
+            self._turnstile.leave()
 
     def _checkpoint(self) -> None:
         if self._checkpointer is None:
@@ -385,6 +404,12 @@ class _Readers:
         self._pool.shutdown(wait=True)
         for connection in self._connections:
             connection.close()
+
+
+def _pass(group: list[_Write], stage: str) -> None:
+    if failpoints.armed:
+        for write in group:
+            failpoints.hit(f"{write.label}.{stage}")
 
 
 def _identity(database: Path | None) -> tuple[int, int] | None:

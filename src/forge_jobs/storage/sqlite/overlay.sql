@@ -32,6 +32,20 @@ UPDATE forge_jobs SET ready = 1 WHERE id IN (
   SELECT id FROM forge_jobs INDEXED BY forge_jobs_future
   WHERE queue = :queue AND ready = 0 AND scheduled_at <= :now ORDER BY scheduled_at LIMIT :limit)
 
+-- name: any_due
+SELECT 1 FROM forge_jobs INDEXED BY forge_jobs_future
+WHERE queue = :queue AND ready = 0 AND scheduled_at <= :now LIMIT 1
+
+-- name: next_band
+SELECT kind, priority FROM forge_jobs INDEXED BY forge_jobs_bands
+WHERE queue = :queue AND ready = 0 AND (kind, priority) > (:kind, :priority) ORDER BY kind, priority LIMIT 1
+
+-- name: promote_band
+UPDATE forge_jobs SET ready = 1 WHERE id IN (
+  SELECT id FROM forge_jobs INDEXED BY forge_jobs_bands
+  WHERE queue = :queue AND kind = :kind AND priority = :priority AND ready = 0 AND scheduled_at <= :now
+  ORDER BY scheduled_at, id LIMIT :limit)
+
 -- name: ready_kinds
 -- A skip scan: one probe per kind that has ready jobs.
 WITH RECURSIVE present (kind) AS (
@@ -93,7 +107,7 @@ SELECT j.id, j.queue, j.kind, j.status, j.attempts, j.max_attempts, j.crashes, j
   j.cancel_requested_at IS NOT NULL, j.alone, j.started_at, j.process_id, j.dedupe_key,
   CASE WHEN j.beat_boot = :boot THEN (:tick - j.beat_us) / 1000000 END, p.label
 FROM forge_jobs j INDEXED BY forge_jobs_running LEFT JOIN forge_processes p ON p.host_id = j.host_id
-WHERE j.status = 'in_progress' AND (j.beat_boot <> :boot OR j.beat_us <= :tick - :stale)
+WHERE j.status = 'in_progress' AND (j.beat_boot <> :boot OR j.beat_us <= :tick - :stale OR j.beat_us > :tick)
 ORDER BY j.heartbeat_at LIMIT :limit
 
 -- name: beat_jobs
@@ -108,7 +122,7 @@ ON CONFLICT (host_id) DO UPDATE SET info = excluded.info, label = excluded.label
   heartbeat_at = excluded.heartbeat_at, beat_us = excluded.beat_us, beat_boot = excluded.beat_boot
 
 -- name: list_processes
-SELECT info, started_at, heartbeat_at, beat_boot = :boot AND beat_us > :tick - :stale
+SELECT info, started_at, heartbeat_at, beat_boot = :boot AND beat_us > :tick - :stale AND beat_us <= :tick
 FROM forge_processes ORDER BY host_id
 
 -- name: prune_processes
@@ -123,11 +137,13 @@ SELECT name, max_pending FROM forge_queues
 WHERE name IN (SELECT value FROM json_each(:queues)) AND max_pending IS NOT NULL
 
 -- name: next_due_of_queue
-SELECT min(scheduled_at) FROM forge_jobs INDEXED BY forge_jobs_future WHERE queue = :queue AND ready = 0
+SELECT min(scheduled_at) FROM forge_jobs INDEXED BY forge_jobs_future
+WHERE queue = :queue AND ready = 0 AND scheduled_at > :now
 
 -- name: next_due
 SELECT min(at) FROM (
-  SELECT (SELECT min(scheduled_at) FROM forge_jobs INDEXED BY forge_jobs_future WHERE queue = q.value AND ready = 0) AS at
+  SELECT (SELECT min(scheduled_at) FROM forge_jobs INDEXED BY forge_jobs_future
+          WHERE queue = q.value AND ready = 0 AND scheduled_at > :now) AS at
   FROM json_each(:queues) q
   UNION ALL
   SELECT throttled_until FROM forge_queues

@@ -55,4 +55,5 @@ DELETE FROM forge_queues WHERE name = :name
 DELETE FROM forge_queue_pauses WHERE queue = :name
 
 -- name: count_by_queue
-SELECT queue, status, ready, count(*), min(scheduled_at) FROM forge_jobs GROUP BY queue, status, ready
+SELECT queue, status, CASE WHEN ready IS NOT NULL THEN scheduled_at <= :now END AS due, count(*), min(scheduled_at)
+FROM forge_jobs GROUP BY queue, status, due

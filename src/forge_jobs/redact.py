@@ -1,0 +1,66 @@
+"""Hiding secrets from people: in lists, details, exports and logs. Handlers always see everything.
+
+What is hidden is decided by the name of the key: passwords, secrets, tokens, authorization, cookies, API keys,
+card and social security numbers, however the words are joined (`apiKey`, `api_key`, `X-API-Key`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Any, Final
+
+HIDDEN: Final = "[redacted]"
+
+_ANYWHERE: Final = (
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "authorization",
+    "cookie",
+    "apikey",
+    "privatekey",
+    "accesskey",
+    "credential",
+    "creditcard",
+    "cardnumber",
+)
+_WHOLE_WORDS: Final = frozenset({"pwd", "card", "cards", "ssn", "cvv", "cvc", "pin"})
+"""Words that other words contain: `discard`, `className`, `spinner`."""
+_WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_URL_PASSWORD: Final = re.compile(r"(\w://[^:/@\s]*):[^@/\s]+@")
+_ASSIGNMENT: Final = re.compile(
+    r"""(?P<key>["']?[A-Za-z][\w.-]*["']?\s*[=:]\s*)"""
+    r"""(?P<value>(?:bearer|basic)\s+[^\s,;'"]+|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s,;&)\]}"']+)""",
+    re.IGNORECASE,
+)
+
+
+def is_secret(key: str, extra: Collection[str] = ()) -> bool:
+    """Whether values under `key` are hidden; `extra` are further keys, compared as they are."""
+    if key in extra:
+        return True
+    joined = "".join(c for c in key.lower() if c.isalnum())
+    return any(word in joined for word in _ANYWHERE) or any(word.lower() in _WHOLE_WORDS for word in _WORD.findall(key))
+
+
+def redact(value: Any, extra: Collection[str] = ()) -> Any:
+    """A copy of a JSON value in which everything under a secret key is hidden, however deep."""
+    if isinstance(value, dict):
+        return {key: HIDDEN if is_secret(str(key), extra) else redact(item, extra) for key, item in value.items()}
+    if isinstance(value, list):
+        return [redact(item, extra) for item in value]
+    return value
+
+
+def redact_text(text: str, extra: Collection[str] = ()) -> str:
+    """`text` with the values of `key=value` and `"key": "value"` pairs under secret keys hidden, and the passwords in
+    URLs. A best effort, for error messages and log lines."""
+
+    def hide(found: re.Match[str]) -> str:
+        key = found["key"]
+        return f"{key}{HIDDEN}" if is_secret(key.strip(" \"'=:\t\n"), extra) else found[0]
+
+    return _ASSIGNMENT.sub(hide, _URL_PASSWORD.sub(r"\1:***@", text))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -18,6 +18,8 @@ from forge_jobs.storage.error import InvalidInput, InvalidKey
 from forge_jobs.storage.types.job import EnqueueRequest, NewJob, OnConflict
 
 DEFAULT_MAX_ATTEMPTS: Final = 5
+LONGEST_S: Final = 10**12
+LAST_INSTANT_US: Final = to_us(datetime(limits.RUN_AT_YEARS[1], 12, 31, 23, 59, 59, 999_999, tzinfo=UTC))
 _POLICIES: Final = frozenset(OnConflict)
 
 
@@ -95,7 +97,7 @@ def _is_plain(request: EnqueueRequest) -> bool:
         and request.expires_at is None
         and request.ttl is None
         and request.unique_for is None
-        and not request.tags
+        and request.tags == ()
         and request.trace is None
         and request.on_conflict is OnConflict.SKIP
     )
@@ -104,7 +106,7 @@ def _is_plain(request: EnqueueRequest) -> bool:
 def _with_options(request: EnqueueRequest, job: NewJob) -> NewJob:
     _not_both(request, "run_at", "delay")
     _not_both(request, "expires_at", "ttl")
-    if request.on_conflict not in _POLICIES:
+    if not isinstance(request.on_conflict, str) or request.on_conflict not in _POLICIES:
         raise InvalidInput(
             f"on_conflict {request.on_conflict!r} must be one of {', '.join(sorted(_POLICIES))}",
             field="on_conflict",
@@ -147,8 +149,10 @@ def _duration(value: object, field: str, bounds: tuple[float, float]) -> int | N
         return None
     if isinstance(value, timedelta):
         seconds = value.total_seconds()
-    elif type(value) in (int, float):
-        seconds = value  # type: ignore[assignment]
+    elif type(value) is int:
+        seconds = float(min(max(value, -LONGEST_S), LONGEST_S))
+    elif type(value) is float:
+        seconds = value
     else:
         raise InvalidInput(
             f"{field} {value!r} is a {type(value).__name__}; give seconds or a timedelta",
@@ -157,7 +161,9 @@ def _duration(value: object, field: str, bounds: tuple[float, float]) -> int | N
         )
     if not math.isfinite(seconds) or not bounds[0] <= seconds <= bounds[1]:
         raise InvalidInput(
-            f"{field} {value!r} is not within {bounds[0]} … {bounds[1]} seconds", field=field, reason="out_of_range"
+            f"{field} of {seconds:g} seconds is not within {bounds[0]} … {bounds[1]} seconds",
+            field=field,
+            reason="out_of_range",
         )
     return duration_us(value if isinstance(value, timedelta) else seconds)
 
@@ -177,7 +183,7 @@ def _instant(value: object, field: str) -> int | None:
         )
     low, high = limits.RUN_AT_YEARS
     us = to_us(value)
-    if us < 0 or not low <= value.year <= high:
+    if not 0 <= us <= LAST_INSTANT_US:
         raise InvalidInput(
             f"{field} {value.isoformat()} is not within {low} … {high}", field=field, reason="out_of_range"
         )

@@ -13,7 +13,7 @@ import math
 import traceback
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from forge_jobs import limits
 from forge_jobs.runtime import outcome as answers
@@ -45,9 +45,11 @@ def conclude(run: Run, answer: object, error: BaseException | None) -> FinalizeO
     """What to record of a run that returned `answer` or raised `error`."""
     if error is None and (answer is None or type(answer) is answers.Done):
         return DONE
-    if error is not None:
-        return _of_error(run, error)
-    return _of_answer(run, answer)
+    try:
+        return _of_answer(run, answer) if error is None else _of_error(run, error)
+    except Exception as fault:  # an outcome so odd that reading it fails must not cost the slot
+        log.exception("outcome_unreadable job_id=%s", run.job.id)
+        return _failed(run, ErrorText(f"its outcome could not be read ({type(fault).__name__})"), None)
 
 
 def _of_answer(run: Run, answer: object) -> FinalizeOutcome:
@@ -108,14 +110,16 @@ def _failed(run: Run, text: ErrorText, error: BaseException | None) -> FinalizeO
 
 
 def _throttled(run: Run, answer: answers.Throttled) -> FinalizeOutcome:
-    hint = answer.retry_after
+    hint: Any = answer.retry_after
     seconds = hint.total_seconds() if isinstance(hint, timedelta) else hint
-    if seconds is not None and (type(seconds) not in (int, float) or not math.isfinite(seconds) or seconds < 0):
+    if type(seconds) is int:
+        seconds = float(min(seconds, 10 * limits.RETRY_AFTER_S[1]))
+    if seconds is not None and (type(seconds) is not float or not math.isfinite(seconds) or seconds < 0):
         return _failed(
             run, ErrorText(f"invalid retry_after {hint!r}: it must be seconds, 0 or more, or a timedelta"), None
         )
     if seconds is not None and seconds > limits.RETRY_AFTER_S[1]:
-        log.warning("retry_after_cut job_id=%s asked_s=%s", run.job.id, seconds)
+        log.warning("retry_after_cut job_id=%s limit_s=%s", run.job.id, limits.RETRY_AFTER_S[1])
         seconds = limits.RETRY_AFTER_S[1]
     settings = run.env.queue_settings(run.job.queue)
     return Throttled(
@@ -134,7 +138,7 @@ def _delay(run: Run, error: BaseException | None) -> timedelta:
             if not 0 <= seconds <= limits.BACKOFF_S[1]:
                 raise ValueError(f"backoff gave {seconds!r} seconds")
             return timedelta(seconds=seconds)
-        except Exception:
+        except BaseException:  # the user's code, and no reason to end the worker
             log.exception("backoff_fault kind=%s; the queue's curve is used", run.job.kind)
     return retry_delay(attempt, run.env.queue_settings(run.job.queue).backoff)
 

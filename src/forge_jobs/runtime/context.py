@@ -18,6 +18,7 @@ from forge_jobs.runtime.routing import Router, fill
 from forge_jobs.storage.error import InvalidInput, is_transient_conflict
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.job import EnqueueOutcome, EnqueueRequest
+from forge_jobs.text import clean
 
 if TYPE_CHECKING:
     from forge_jobs.runtime.cancel import CancelToken
@@ -125,11 +126,12 @@ class JobCtx:
         Raises:
             InvalidInput: a number is not finite.
         """
-        for field, value in (("current", current), ("total", total)):
-            if value is not None and (type(value) not in (int, float) or not math.isfinite(value)):
-                raise InvalidInput(f"progress {field} {value!r} must be a finite number", field=field)
-        text = None if message is None else str(message)[: limits.PROGRESS_MESSAGE_LENGTH]
-        self._run.report_progress(float(current), None if total is None else float(total), text)
+        text = None if message is None else clean(str(message), 4 * limits.PROGRESS_MESSAGE_LENGTH)
+        self._run.report_progress(
+            _finite(current, "current"),
+            None if total is None else _finite(total, "total"),
+            text and text[: limits.PROGRESS_MESSAGE_LENGTH],
+        )
 
     async def enqueue(self, request: EnqueueRequest) -> EnqueueOutcome:
         """Enqueue a follow-up. The router fills an absent queue; this job is recorded as its parent.
@@ -178,6 +180,17 @@ class JobLog(logging.LoggerAdapter[logging.Logger]):
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
         return msg, kwargs
+
+
+def _finite(value: object, field: str) -> float:
+    if type(value) in (int, float):
+        try:
+            number = float(value)  # type: ignore[arg-type]
+        except OverflowError:
+            number = math.inf
+        if math.isfinite(number):
+            return number
+    raise InvalidInput(f"progress {field} must be a finite number, not {repr(value)[:80]}", field=field)
 
 
 async def _retried(write: Callable[[], Awaitable[T]], what: str) -> T:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from forge_jobs.storage.types.queue import QueueSettings
 if TYPE_CHECKING:
     from forge_jobs.runtime.deadlines import Deadlines
     from forge_jobs.runtime.exchange import Exchanger
+    from forge_jobs.runtime.loops.heartbeat import Heartbeat
     from forge_jobs.runtime.running import RunningTable
 
 
@@ -69,8 +69,7 @@ class RuntimeEnv:
     running: RunningTable = field(init=False)
     exchanger: Exchanger = field(init=False)
     deadlines: Deadlines = field(init=False)
-    beat_now: Callable[[], Awaitable[None]] = field(init=False)
-    """Waits for a heartbeat that begins after the call to be accepted."""
+    heartbeat: Heartbeat = field(init=False)
 
     @property
     def clock(self) -> Clock:

@@ -218,7 +218,7 @@ class Exchanger:
         """One exchange; False if there was nothing to say."""
         now = self._loop.time()
         if self.env.beat_overdue:
-            await self.env.beat_now()
+            await self.env.heartbeat.beat_now()
         settlements = self._take_outbox() if now >= self._settle_not_before else []
         claims = self._claims(now)
         if not settlements and not claims:
@@ -276,8 +276,8 @@ class Exchanger:
                     await self.env.storage.jobs.set_progress(
                         run.job.id, run.job.fence, current=current, total=total, message=message
                     )
-                except StorageError as error:
-                    log.debug("progress_lost job_id=%s error=%s", run.job.id, error)
+                except Exception as error:
+                    log.warning("progress_lost job_id=%s error=%s", run.job.id, error)
 
     def _failed(
         self,

@@ -18,7 +18,7 @@ from forge_jobs.runtime.deadlines import Deadlines
 from forge_jobs.runtime.env import RuntimeEnv
 from forge_jobs.runtime.exchange import Exchanger, Line
 from forge_jobs.runtime.handler import HandlerRegistry
-from forge_jobs.runtime.loops import cleanup, lag, progress, reaper
+from forge_jobs.runtime.loops import cleanup, fence, lag, progress, reaper
 from forge_jobs.runtime.loops.heartbeat import Heartbeat
 from forge_jobs.runtime.loops.loop import Loop, run_loop
 from forge_jobs.runtime.routing import DefaultRouter, Router
@@ -31,7 +31,7 @@ from forge_jobs.storage.types.process import ProcessState
 
 log = logging.getLogger("forge_jobs.runtime")
 
-LOOPS: Final[tuple[Loop, ...]] = (reaper.LOOP, cleanup.LOOP, progress.LOOP, lag.LOOP)
+LOOPS: Final[tuple[Loop, ...]] = (fence.LOOP, reaper.LOOP, cleanup.LOOP, progress.LOOP, lag.LOOP)
 END_GRACE_S: Final = 2.0
 """How long handlers get to end after their tasks were cancelled."""
 SETTLE_GRACE_S: Final = 2.0
@@ -79,12 +79,12 @@ class QueueRuntime:
         self._slots = slots
         self._settings = (storage, handlers, router or DefaultRouter(), config, _label(name))
         self._env: RuntimeEnv | None = None
-        self._heartbeat: Heartbeat | None = None
         self._supervisors: list[Supervisor] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._exchange_task: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
         self._hurry = asyncio.Event()
+        self._started = False
 
     @property
     def env(self) -> RuntimeEnv:
@@ -107,7 +107,15 @@ class QueueRuntime:
         return Report(counts["finished"], counts["released"], counts["abandoned"])
 
     async def start(self) -> None:
-        """Begin to work; returns when the process is registered and its slots are open."""
+        """Begin to work; returns when the process is registered and its slots are open. A stopped runtime may be
+        started again, as a new process with a new `host_id`.
+
+        Raises:
+            ConfigError: it is running.
+        """
+        if self._started:
+            raise ConfigError("this QueueRuntime is running already")
+        self._started = True
         storage, handlers, router, config, label = self._settings
         env = self._env = RuntimeEnv(storage, handlers, router, config, label)
         env.running, env.deadlines, env.exchanger = RunningTable(), Deadlines(), Exchanger(env)
@@ -117,9 +125,8 @@ class QueueRuntime:
             await storage.queues.ensure(queue)
             line = env.exchanger.lines[queue] = Line(env, queue)
             self._supervisors.append(Supervisor(env, line, self._slots))
-        self._heartbeat = Heartbeat(env, self.queues)
-        env.beat_now = self._heartbeat.beat_now
-        await self._heartbeat.start()
+        env.heartbeat = Heartbeat(env, self.queues)
+        await env.heartbeat.start()
         self._unsubscribe = storage.subscribe(env.host_id, env.exchanger.wake)
         for supervisor in self._supervisors:
             await supervisor.tick()
@@ -135,7 +142,7 @@ class QueueRuntime:
         Raises:
             StoreUnavailable: the store must not be used any longer.
         """
-        if self._env is None:
+        if not self._started:
             await self.start()
         env = self.env
         await env.stopping.wait()
@@ -148,7 +155,7 @@ class QueueRuntime:
 
         Jobs of the future and retries that wait do not hold it, unless `all` is given. Paused queues never do.
         """
-        if self._env is None:
+        if not self._started:
             await self.start()
         env, look = self.env, DRAIN_LOOK_S
         while not env.stopping.is_set():
@@ -182,11 +189,13 @@ class QueueRuntime:
         """Stop: no more claims, every handler told at once, `grace` seconds to end by themselves, then they are ended;
         what ended is recorded, what did not is given back with its attempt restored. Takes at most grace + 5 s."""
         env = self.env
+        if not self._started:
+            return self.report
+        self._started = False
         seconds = grace.total_seconds() if isinstance(grace, timedelta) else grace
         env.stopping.set()
         log.info("shutdown_begun running=%d", len(env.running))
-        if self._heartbeat is not None:
-            self._heartbeat.state = ProcessState.DRAINING
+        env.heartbeat.state = ProcessState.DRAINING
         for supervisor in self._supervisors:
             supervisor.close()
         env.running.interrupt(CancelReason.SHUTDOWN)
@@ -237,8 +246,7 @@ class QueueRuntime:
             async with asyncio.timeout(SETTLE_GRACE_S):
                 await env.exchanger.flush()
                 await env.storage.events.flush()
-                if self._heartbeat is not None:  # a beat after this would put the process back on the list
-                    await self._heartbeat.stop(SETTLE_GRACE_S / 2)
+                await env.heartbeat.stop(SETTLE_GRACE_S / 2)  # a later beat would put the process back on the list
                 await env.storage.processes.remove(env.host_id)
                 left = [run for run in env.running if not run.lost and run.state is not RunState.ENDED]
                 if left:
@@ -250,8 +258,7 @@ class QueueRuntime:
                         [Finalize(run.job.id, run.job.fence, Released()) for run in left]
                     )
         except (StorageError, TimeoutError) as error:
-            if self._heartbeat is not None:
-                await self._heartbeat.stop(0)
+            await env.heartbeat.stop(0)
             log.error("shutdown_unsettled jobs=%d error=%s; the reaper gives them back", len(env.running), error)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

@@ -14,6 +14,7 @@ from forge_jobs.storage.types.job import JobRecord
 from forge_jobs.storage.types.process import Claimed
 
 if TYPE_CHECKING:
+    from forge_jobs.runtime.deadlines import Deadline
     from forge_jobs.runtime.env import RuntimeEnv
     from forge_jobs.runtime.worker import Slot
 
@@ -45,6 +46,7 @@ class Run:
         "slot",
         "state",
         "task",
+        "timeout",
     )
 
     def __init__(self, env: RuntimeEnv, slot: Slot, job: JobRecord, handler: RegisteredHandler, *, alone: bool) -> None:
@@ -58,6 +60,7 @@ class Run:
         self.task: asyncio.Task[None] | None = None
         self.ended_by: CancelReason | None = None
         """Why its task was cancelled by us, if it was."""
+        self.timeout: Deadline | None = None
         self.lost = False
         self.fenced = False
         self.progress_due: tuple[float, float | None, str | None] | None = None

@@ -129,6 +129,8 @@ class Supervisor:
         if mine:
             del self.slots[slot.index]
         if task.cancelled() or task.exception() is None:
+            if mine:
+                self._look.set()
             return
         self.faults += 1
         self.env.health.counts["slot_faults"] += 1

@@ -99,28 +99,32 @@ class Slot:
         not the worker."""
         timeout = run.handler.options.timeout_s
         if timeout is not None:
-            self.env.deadlines.after(timeout, run.time_out)
+            run.timeout = self.env.deadlines.after(timeout, run.time_out)
         answer: object = None
         error: BaseException | None = None
         failpoints.hit("handler.before")
         try:
             answer = await run.handler.run(JobCtx(run), decode_payload(run.job.payload))
         except BaseException as raised:
-            if isinstance(raised, asyncio.CancelledError) and self._program_ends(run):
-                raise
             error = raised
+            if isinstance(raised, asyncio.CancelledError) and run.state is RunState.RUNNING:
+                self._note_foreign_cancellation()
         failpoints.hit("handler.after")
         if run.state is RunState.ENDING:
             await self._absorb_cancellation()
+        if run.timeout is not None:
+            run.timeout.cancel()
         outcome = conclude(run, answer, error)
-        if error is not None and error.__traceback__ is not None:
-            error.__traceback__ = None  # frames hold the handler's locals; the text is kept
+        if error is not None:
+            BaseException.with_traceback(error, None)  # frames hold the handler's locals; the text is kept
         return outcome
 
-    def _program_ends(self, run: Run) -> bool:
-        """Whether the task was cancelled by somebody else than the runtime, as when the event loop closes."""
+    def _note_foreign_cancellation(self) -> None:
+        """The task was cancelled by somebody else: by the handler itself, or because the program ends. The job is
+        recorded, and this task ends; if the program goes on the supervisor opens the slot again."""
         task = asyncio.current_task()
-        return task is not None and task.cancelling() > 0 and run.state is RunState.RUNNING
+        if task is not None and task.cancelling():
+            self.closing = True
 
     async def _absorb_cancellation(self) -> None:
         """Our cancel() may have come too late to be raised inside the handler: let it be raised here."""

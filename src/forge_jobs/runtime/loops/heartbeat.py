@@ -82,7 +82,7 @@ class Heartbeat:
             except Exception as error:
                 self._discard(heart, error)
                 heart = None
-                self._tell(self._refused)
+                self._tell(self.check_silence)
             else:
                 self._tell(lambda answer=answer, began=began, waiters=waiters: self._accepted(answer, began, waiters))  # type: ignore[misc]
             self._kick.wait(interval * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
@@ -137,7 +137,7 @@ class Heartbeat:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
-            self._waiters.remove(waiter)
+        self._waiters = [waiter for waiter in self._waiters if not waiter.done()]
         env.exchanger.poke()
 
     def _apply(self, answer: BeatAnswer) -> None:
@@ -163,7 +163,8 @@ class Heartbeat:
                 self.env.exchanger.release_stray(claimed)
                 del self._strays[claimed]
 
-    def _refused(self) -> None:
+    def check_silence(self) -> None:
+        """Stop claiming, then interrupt the handlers, before another process may take the jobs."""
         config, health = self.env.config, self.env.health
         silent_s = self.env.silent_us() / 1e6
         if silent_s >= config.stale_s - 2 * config.heartbeat_s and not health.claims_stopped:

@@ -18,6 +18,8 @@ from forge_jobs.storage.sqlite.turnstile import Turnstile
 log = logging.getLogger("forge_jobs.sqlite")
 
 BUSY_TIMEOUT_MS: Final = 5_000
+BUSY_TRY_MS: Final = 100
+"""How long one BEGIN of a writer waits; `begin` tries again until the deadline of what it is for."""
 CACHE_KIB: Final = 8_192
 T = TypeVar("T")
 

@@ -88,7 +88,7 @@ class SqliteDriver:
         self._closed = False
         self._broken: StoreUnavailable | None = None
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._connection = sqlite.connect(database, durability=config.durability)
+        self._connection = sqlite.connect(database, durability=config.durability, busy_timeout_ms=sqlite.BUSY_TRY_MS)
         self._checkpointer = sqlite.connect(database) if database else None
         self._turnstile = Turnstile(database)
         self._file = _identity(database)
@@ -222,7 +222,6 @@ class SqliteDriver:
             self._check_file()
             self._turnstile.enter()
             try:
-                group = [write for write in group if write.turn.acquire(blocking=False)]
                 answers = self._transact(group)
             finally:
                 self._turnstile.leave()
@@ -236,12 +235,11 @@ class SqliteDriver:
             log.debug("answers_undelivered count=%d", len(answers))
 
     def _transact(self, group: list[_Write]) -> list[tuple[_Write, Any, Exception | None]]:
-        if not group:
-            return []
         connection = self._connection
         sqlite.begin(connection, max(write.deadline for write in group))
         changes = connection.total_changes
         try:
+            group = [write for write in group if write.turn.acquire(blocking=False)]
             tx = sqlite.SqliteTx(connection, self.book, self.clock)
             answers = [self._operate(write, tx) for write in group]
             changes = connection.total_changes - changes
@@ -325,7 +323,7 @@ class HeartConnection:
         self._driver = driver
         self._deadline_s = deadline_s
         self._connection = sqlite.connect(
-            driver.database, durability=driver.config.durability, busy_timeout_ms=round(deadline_s * 1000)
+            driver.database, durability=driver.config.durability, busy_timeout_ms=sqlite.BUSY_TRY_MS
         )
         self._turnstile = Turnstile(driver.database)
 

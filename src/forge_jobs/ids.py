@@ -53,6 +53,15 @@ class IdGenerator:
             self._last = start + count - 1
             return ids
 
+    def mint_one(self) -> JobId:
+        """One new id."""
+        with self._lock:
+            self._last = number = self._start()
+            head, tail = number >> _TAIL_BITS, number & (_TAIL - 1)
+            if head != self._head:
+                self._head, self._prefix = head, str(ULID.from_int(head << _TAIL_BITS))[:22]
+            return JobId(self._prefix + _PAIRS[tail >> 10] + _PAIRS[tail & 1023])
+
     def _start(self) -> int:
         """A fresh random id in a new millisecond, else the successor of the last one."""
         last_ms, now_ms = self._last >> 80, time.time_ns() // 1_000_000
@@ -74,7 +83,7 @@ os.register_at_fork(after_in_child=_generator.after_fork)
 
 def new_id() -> JobId:
     """One new id, later than every id minted before it in this process."""
-    return _generator.mint()[0]
+    return _generator.mint_one()
 
 
 def new_ids(count: int) -> list[JobId]:

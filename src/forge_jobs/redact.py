@@ -30,11 +30,11 @@ _ANYWHERE: Final = (
 _WHOLE_WORDS: Final = frozenset({"pwd", "card", "cards", "ssn", "cvv", "cvc", "pin"})
 """Words that other words contain: `discard`, `className`, `spinner`."""
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-_URL_PASSWORD: Final = re.compile(r"(\w://[^:/@\s]*):[^@/\s]+@")
-_ASSIGNMENT: Final = re.compile(
-    r"""(?P<key>["']?[A-Za-z][\w.-]*["']?\s*[=:]\s*)"""
-    r"""(?P<value>(?:bearer|basic)\s+[^\s,;'"]+|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s,;&)\]}"']+)""",
-    re.IGNORECASE,
+# Lengths are bounded, so that a long text takes time in proportion to its length.
+_URL_PASSWORD: Final = re.compile(r"(\w://[^:/@\s]{0,128}):[^@/\s]{1,256}@")
+_KEY: Final = re.compile(r"""(?<![\w.-])(?P<key>[A-Za-z][\w.-]{0,63})["']?\s{0,8}[=:]\s{0,8}""")
+_VALUE: Final = re.compile(
+    r"""(?:bearer|basic)\s+[^\s,;'"]+|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s,;&)\]}"']+""", re.IGNORECASE
 )
 
 
@@ -59,8 +59,13 @@ def redact_text(text: str, extra: Collection[str] = ()) -> str:
     """`text` with the values of `key=value` and `"key": "value"` pairs under secret keys hidden, and the passwords in
     URLs. A best effort, for error messages and log lines."""
 
-    def hide(found: re.Match[str]) -> str:
-        key = found["key"]
-        return f"{key}{HIDDEN}" if is_secret(key.strip(" \"'=:\t\n"), extra) else found[0]
-
-    return _ASSIGNMENT.sub(hide, _URL_PASSWORD.sub(r"\1:***@", text))
+    text = _URL_PASSWORD.sub(r"\1:***@", text)
+    parts: list[str] = []
+    shown = at = 0
+    while (found := _KEY.search(text, at)) is not None:
+        at = found.end()  # not behind the value: it may hold a key itself, as in `ValueError: token=…`
+        value = _VALUE.match(text, at) if is_secret(found["key"], extra) else None
+        if value is not None:
+            parts += [text[shown:at], HIDDEN]
+            shown = at = value.end()
+    return "".join([*parts, text[shown:]])

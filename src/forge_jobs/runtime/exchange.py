@@ -258,14 +258,16 @@ class Exchanger:
         counts = self.env.health.counts
         if run is not None:
             self.env.running.remove(run)
+        if type(item.outcome) is Done and type(settled) is Applied:
+            counts["finished"] += 1
+            return
         if isinstance(settled, Lost):
             counts["lost"] += 1
         elif isinstance(item.outcome, Released):
             counts["released"] += 1
         else:
             counts["finished"] += 1
-        if not isinstance(item.outcome, Done) or isinstance(settled, Lost):
-            _tell(item, settled)
+        _tell(item, settled)
 
     async def _progress(self, settlements: list[tuple[Run | None, Finalize]]) -> None:
         """The last progress of jobs that ended, before they are settled; best effort."""

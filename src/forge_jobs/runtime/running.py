@@ -36,6 +36,7 @@ class Run:
     __slots__ = (
         "alone",
         "cancel",
+        "claimed",
         "ended_by",
         "env",
         "fenced",
@@ -55,6 +56,7 @@ class Run:
         self.job = job
         self.handler = handler
         self.alone = alone
+        self.claimed = Claimed(job.id, job.fence)
         self.cancel = CancelToken()
         self.state = RunState.RUNNING
         self.task: asyncio.Task[None] | None = None
@@ -64,10 +66,6 @@ class Run:
         self.lost = False
         self.fenced = False
         self.progress_due: tuple[float, float | None, str | None] | None = None
-
-    @property
-    def claimed(self) -> Claimed:
-        return Claimed(self.job.id, self.job.fence)
 
     @property
     def cancel_grace_s(self) -> float:

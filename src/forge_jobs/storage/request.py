@@ -50,7 +50,7 @@ def check_request(
     if job_id is None:
         job_id = new_id() if request.id is None else parse_id(request.id)
     if _is_plain(request):  # nearly every request: nothing else was given
-        return NewJob(job_id, queue, kind, text, priority, attempts, parent_id=parent_id)
+        return NewJob(job_id, queue, kind, text, priority, attempts, parent_id=parent_id, plain=True)
     return _with_options(request, NewJob(job_id, queue, kind, text, priority, attempts, parent_id=parent_id))
 
 

@@ -6,7 +6,7 @@ job has a dedupe key, the batch is looked at row by row under the same lock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -24,6 +24,7 @@ from forge_jobs.storage.types.event import JobEvent
 from forge_jobs.storage.types.job import Deduped, Enqueued, EnqueueOutcome, JobStatus, NewJob, OnConflict
 
 INSERT_JOB = statement("insert_job")
+INSERT_PLAIN_JOB = statement("insert_plain_job")
 HOLD_KEY = statement("hold_key")
 FREE_HOLD = statement("free_hold")
 JOBS_BY_IDS = statement("jobs_by_ids")
@@ -34,8 +35,8 @@ QUEUE_BOUNDS = statement("queue_bounds")
 COUNT_WAITING = statement("count_waiting")
 
 Answer: TypeAlias = EnqueueOutcome | StorageError
-COUNT_AGE_US: Final = 1_000_000
-"""How old the count behind `max_pending` may be."""
+KNOWN_FOR_US: Final = 1_000_000
+"""How old what is known of a queue may be: its bound, and the count behind it."""
 
 
 @dataclass(slots=True)
@@ -49,51 +50,93 @@ class Batch:
 
 
 @dataclass(slots=True)
-class PendingCounts:
-    """Counts of waiting jobs by queue, kept at most a second, for queues with a bound."""
+class KnownQueues:
+    """What is known of queues, at most a second old, to spare every enqueue the look. Written on the driver's
+    thread; `forget` may come from another."""
 
+    seen: dict[str, tuple[int, int | None]] = field(default_factory=dict)
+    """Queues that have a settings row: when it was seen, and its `max_pending`."""
     counted: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """When the waiting jobs of a bounded queue were counted, and how many they are since."""
+
+    def forget(self) -> None:
+        """Look again: settings were changed here, or a transaction failed."""
+        self.seen, self.counted = {}, {}
+
+    def look(self, tx: Tx, queues: Collection[str]) -> dict[str, int | None]:
+        """The queues among these that have a settings row, each with its `max_pending`."""
+        seen = self.seen
+        unknown = [queue for queue in queues if not _fresh(tx, seen.get(queue))]
+        if unknown:
+            found = {queue: (tx.now_us, bound) for queue, bound in tx.rows(QUEUE_BOUNDS, {"queues": to_json(unknown)})}
+            for queue in unknown:
+                seen.pop(queue, None)
+            seen.update(found)
+        return {queue: seen[queue][1] for queue in queues if queue in seen}
 
     def room(self, tx: Tx, queue: str, max_pending: int) -> int:
-        at, count = self.counted.get(queue, (-COUNT_AGE_US, 0))
-        if not 0 <= tx.now_us - at < COUNT_AGE_US:
+        """How many more jobs the queue may take."""
+        known = self.counted.get(queue)
+        if known is None or not _fresh(tx, known):
             row = tx.row(COUNT_WAITING, {"queue": queue})
-            count = row[0] if row else 0
-            self.counted[queue] = (tx.now_us, count)
-        return max_pending - count
+            known = (tx.now_us, row[0] if row else 0)
+        self.counted[queue] = known
+        return max_pending - known[1]
 
-    def add(self, queue: str, jobs: int) -> None:
+    def added(self, queue: str) -> None:
+        """One more job waits."""
         if queue in self.counted:
             at, count = self.counted[queue]
-            self.counted[queue] = (at, count + jobs)
+            self.counted[queue] = (at, count + 1)
+
+
+def _fresh(tx: Tx, known: tuple[int, int | None] | None) -> bool:
+    return known is not None and 0 <= tx.now_us - known[0] < KNOWN_FOR_US
 
 
 class _NotAllNew(Exception):
     pass
 
 
-def insert_jobs(tx: Tx, jobs: Sequence[NewJob], counts: PendingCounts, *, atomic: bool) -> Batch:
+def insert_jobs(tx: Tx, jobs: Sequence[NewJob], known: KnownQueues, *, atomic: bool) -> Batch:
     """Add `jobs` in order. With `atomic` the first refusal is raised; else it is that job's answer."""
-    bounds = tx.rows(QUEUE_BOUNDS, {"queues": to_json(sorted({job.queue for job in jobs}))})
-    if bounds or any(job.dedupe_key is not None for job in jobs):
-        return _insert_carefully(tx, jobs, counts, dict(bounds), atomic=atomic)
+    queues = {job.queue for job in jobs}
+    bounds = known.look(tx, queues)
+    missing = queues - bounds.keys()
+    if all(job.plain for job in jobs) and not any(bounds.values()):
+        done = _insert_all(tx, jobs, missing) if len(jobs) > 1 or missing else _insert(tx, jobs) == 1
+        if done:
+            return Batch([Enqueued(job.id) for job in jobs], list(jobs), tx.now_us)
+    return _insert_carefully(tx, jobs, known, bounds, atomic=atomic)
+
+
+def _insert_all(tx: Tx, jobs: Sequence[NewJob], missing: Collection[str]) -> bool:
+    """Insert all with the settings rows they lack, or nothing if the id of one is taken."""
     try:
         with tx.savepoint():
+            _ensure(tx, missing)
             if _insert(tx, jobs) != len(jobs):
                 raise _NotAllNew
     except _NotAllNew:
-        return _insert_carefully(tx, jobs, counts, {}, atomic=atomic)
-    return Batch([Enqueued(job.id) for job in jobs], list(jobs), tx.now_us)
+        return False
+    return True
 
 
 def _insert(tx: Tx, jobs: Sequence[NewJob]) -> int:
     now = tx.now_us
-    tx.change_many(ENSURE_QUEUE, [{"name": queue} for queue in sorted({job.queue for job in jobs})])
-    return tx.change_many(INSERT_JOB, [(*msgspec.structs.astuple(job), now) for job in jobs])
+    if all(job.plain for job in jobs):
+        rows = [(j.id, j.queue, j.kind, j.payload, j.priority, j.max_attempts, j.parent_id or "", now) for j in jobs]
+        return tx.change_many(INSERT_PLAIN_JOB, rows)
+    return tx.change_many(INSERT_JOB, [(*msgspec.structs.astuple(job)[:-1], now) for job in jobs])
+
+
+def _ensure(tx: Tx, queues: Collection[str]) -> None:
+    if queues:
+        tx.change_many(ENSURE_QUEUE, [{"name": queue} for queue in sorted(queues)])
 
 
 def _insert_carefully(
-    tx: Tx, jobs: Sequence[NewJob], counts: PendingCounts, bounds: dict[str, int], *, atomic: bool
+    tx: Tx, jobs: Sequence[NewJob], known_queues: KnownQueues, bounds: Mapping[str, int | None], *, atomic: bool
 ) -> Batch:
     batch = Batch([], [], tx.now_us)
     keys = sorted({job.dedupe_key for job in jobs if job.dedupe_key is not None})
@@ -107,7 +150,7 @@ def _insert_carefully(
             holders[key] = (holder, status)
     unwritten: list[NewJob] = []
     for job in jobs:
-        answer = _known(job, known) or _held(tx, job, holders, unwritten, batch) or _full(tx, job, counts, bounds)
+        answer = _known(job, known) or _held(tx, job, holders, unwritten, batch) or _full(tx, job, known_queues, bounds)
         if answer is None:
             unwritten.append(job)
             batch.added.append(job)
@@ -119,6 +162,7 @@ def _insert_carefully(
             raise answer
         batch.answers.append(answer)
     _write(tx, unwritten)
+    _ensure(tx, {job.queue for job in batch.added} - bounds.keys())
     return batch
 
 
@@ -160,10 +204,11 @@ def _held(
     return Deduped(JobId(holder), JobStatus(status))
 
 
-def _full(tx: Tx, job: NewJob, counts: PendingCounts, bounds: dict[str, int]) -> Answer | None:
-    if job.queue not in bounds:
+def _full(tx: Tx, job: NewJob, known: KnownQueues, bounds: Mapping[str, int | None]) -> Answer | None:
+    bound = bounds.get(job.queue)
+    if bound is None:
         return None
-    if counts.room(tx, job.queue, bounds[job.queue]) <= 0:
-        return QueueFull(job.queue, bounds[job.queue])
-    counts.add(job.queue, 1)
+    if known.room(tx, job.queue, bound) <= 0:
+        return QueueFull(job.queue, bound)
+    known.added(job.queue)
     return None

@@ -70,7 +70,8 @@ class SqlEvents:
             self.push([_event(type, at_us, job) for job in jobs[:keep]])
         if len(jobs) > keep:
             minute = at_us // _MINUTE_US * _MINUTE_US
-            self._counts.update([(minute, type.value, job.queue, job.kind) for job in jobs[keep:]])
+            word = type.value
+            self._counts.update([(minute, word, job.queue, job.kind) for job in jobs[keep:]])
 
     async def flush(self) -> int:
         counted = [

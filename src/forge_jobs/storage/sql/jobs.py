@@ -22,7 +22,7 @@ from forge_jobs.storage.sql.admin import Effects
 from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.claim import claim_jobs
 from forge_jobs.storage.sql.driver import Driver, Tx, Wake
-from forge_jobs.storage.sql.enqueue import Answer, Batch, PendingCounts, insert_jobs
+from forge_jobs.storage.sql.enqueue import Answer, Batch, KnownQueues, insert_jobs
 from forge_jobs.storage.sql.events import SqlEvents
 from forge_jobs.storage.sql.reap import expire_due, revive_stale
 from forge_jobs.storage.sql.rows import audit_params, error_entry, filter_params, job_row, progress, to_json
@@ -65,12 +65,12 @@ T = TypeVar("T")
 class SqlJobs:
     """Implements `JobStore`."""
 
-    def __init__(self, driver: Driver, events: SqlEvents, wake: Wake, config: StoreConfig) -> None:
+    def __init__(self, driver: Driver, events: SqlEvents, wake: Wake, config: StoreConfig, known: KnownQueues) -> None:
         self._driver = driver
         self._events = events
         self._wake = wake
         self._config = config
-        self._counts = PendingCounts()
+        self._known = known
         self._gathering: list[tuple[NewJob, asyncio.Future[EnqueueOutcome]]] = []
 
     # Adding
@@ -91,10 +91,13 @@ class SqlJobs:
             return []
         try:
             batch = await self._driver.write(
-                lambda tx: insert_jobs(tx, jobs, self._counts, atomic=True), label="enqueue"
+                lambda tx: insert_jobs(tx, jobs, self._known, atomic=True), label="enqueue"
             )
-        except OutcomeUnknown as error:
-            raise OutcomeUnknown(str(error), tuple(job.id for job in jobs)) from error
+        except Exception as error:
+            self._known.forget()
+            if isinstance(error, OutcomeUnknown):
+                raise OutcomeUnknown(str(error), tuple(job.id for job in jobs)) from error
+            raise
         self._tell_added(batch)
         return batch.answers  # type: ignore[return-value]  # atomic: a refusal was raised
 
@@ -102,7 +105,7 @@ class SqlJobs:
         gathered, self._gathering = self._gathering, []
         jobs = [job for job, _ in gathered]
         self._driver.submit(
-            lambda tx: insert_jobs(tx, jobs, self._counts, atomic=False),
+            lambda tx: insert_jobs(tx, jobs, self._known, atomic=False),
             label="enqueue",
             done=lambda batch, error: self._answer_gathered(gathered, batch, error),
         )
@@ -116,6 +119,7 @@ class SqlJobs:
         answers: Sequence[Answer | Exception]
         if batch is None:
             assert error is not None
+            self._known.forget()
             answers = [_for_one(error, job) for job, _ in gathered]
         else:
             answers = batch.answers

@@ -12,6 +12,7 @@ from forge_jobs.storage.error import NotFound, QueueInUse
 from forge_jobs.storage.protocol import PYTHON
 from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.driver import Driver, Row, Tx, Wake
+from forge_jobs.storage.sql.enqueue import KnownQueues
 from forge_jobs.storage.sql.rows import audit_params, queue_settings
 from forge_jobs.storage.types.event import Actor
 from forge_jobs.storage.types.queue import QueueChange, QueueCounts, QueueSettings
@@ -38,7 +39,8 @@ STALE_FOR_DELETE_US = 30_000_000
 class SqlQueues:
     """Implements `QueueStore`."""
 
-    def __init__(self, driver: Driver, wake: Wake) -> None:
+    def __init__(self, driver: Driver, wake: Wake, known: KnownQueues) -> None:
+        self._known = known
         self._driver = driver
         self._wake = wake
 
@@ -83,6 +85,7 @@ class SqlQueues:
             return stored
 
         settings = await self._driver.write(operation, label="queue")
+        self._known.forget()
         self._wake.due([name])
         return settings
 
@@ -144,6 +147,7 @@ class SqlQueues:
             _audit(tx, actor, "queue.delete", name, None, None)
 
         await self._driver.write(operation, label="queue")
+        self._known.forget()
 
     async def counts(self) -> dict[str, QueueCounts]:
         def operation(tx: Tx) -> dict[str, QueueCounts]:

@@ -7,11 +7,12 @@ row: read under the lock, decided by `lifecycle.settle`, written under the guard
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from forge_jobs.clock import duration_us
+from forge_jobs.ids import JobId
 from forge_jobs.storage import lifecycle
 from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.driver import Tx
@@ -59,25 +60,35 @@ class _NotAllMine(Exception):
 def settle_jobs(tx: Tx, items: Sequence[Finalize]) -> Settlements:
     """Settle `items` in order."""
     result = Settlements(answers=[])
-    done = {item.job_id: item for item in items if isinstance(item.outcome, Done) and item.job is not None}
-    if len(done) > 1 or len(items) == len(done) == 1:
-        try:
-            with tx.savepoint():
-                claims = to_json({job_id: item.fence for job_id, item in done.items()})
-                if tx.change(SETTLE_DONE, {"claims": claims}) != len(done):
-                    raise _NotAllMine
-        except _NotAllMine:
-            done = {}
-    else:
+    done = {item.job_id: item for item in items if type(item.outcome) is Done and item.job is not None}
+    if done and not _settle_done(tx, done):
         done = {}
-    for item in items:
-        if done.get(item.job_id) is item and item.job is not None:
-            result.answers.append(_APPLIED_DONE)
-            result.done.append(item.job)
-        else:
-            result.answers.append(_settle_surely(tx, item, result))
+    if len(done) == len(items):  # nearly always
+        result.answers = [_APPLIED_DONE] * len(items)
+        result.done = [item.job for item in items if item.job is not None]
+    else:
+        for item in items:
+            if done.get(item.job_id) is item and item.job is not None:
+                result.answers.append(_APPLIED_DONE)
+                result.done.append(item.job)
+            else:
+                result.answers.append(_settle_surely(tx, item, result))
     _decay(tx, {job.queue for job in result.done})
     return result
+
+
+def _settle_done(tx: Tx, done: Mapping[JobId, Finalize]) -> bool:
+    """Settle a batch of Done, or none of it if a fence does not fit."""
+    claims = to_json({job_id: item.fence for job_id, item in done.items()})
+    if len(done) == 1:
+        return tx.change(SETTLE_DONE, {"claims": claims}) == 1
+    try:
+        with tx.savepoint():
+            if tx.change(SETTLE_DONE, {"claims": claims}) != len(done):
+                raise _NotAllMine
+    except _NotAllMine:
+        return False
+    return True
 
 
 def _settle_surely(tx: Tx, item: Finalize, result: Settlements) -> Settled:

@@ -228,7 +228,7 @@ class SqliteDriver:
         except sqlite3.Error as error:
             answers = [(write, None, sqlite.translate(error, self.database)) for write in group]
         except Exception as error:
-            answers = [(write, None, error) for write in group]
+            answers = [(write, None, error) for write in group]  # a lone operation's own refusal ends here too
         try:
             self._loop.call_soon_threadsafe(self._deliver, answers)
         except RuntimeError:  # the loop was closed with writes on their way: what is committed stays
@@ -241,7 +241,11 @@ class SqliteDriver:
         try:
             group = [write for write in group if write.turn.acquire(blocking=False)]
             tx = sqlite.SqliteTx(connection, self.book, self.clock)
-            answers = [self._operate(write, tx) for write in group]
+            answers: list[tuple[_Write, Any, Exception | None]]
+            if len(group) == 1:
+                answers = [(group[0], group[0].operation(tx), None)]
+            else:
+                answers = [self._operate(write, tx) for write in group]
             changes = connection.total_changes - changes
             _pass(group, "before_commit")
             connection.execute("COMMIT")

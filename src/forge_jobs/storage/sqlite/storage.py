@@ -18,6 +18,7 @@ from forge_jobs.clock import Clock, SystemClock
 from forge_jobs.config import StoreConfig
 from forge_jobs.storage.error import ConfigError, StoreUnavailable
 from forge_jobs.storage.sql.book import load_book
+from forge_jobs.storage.sql.enqueue import KnownQueues
 from forge_jobs.storage.sql.events import SqlEvents
 from forge_jobs.storage.sql.jobs import SqlJobs
 from forge_jobs.storage.sql.maintenance import SqlAudit, cleanup
@@ -47,8 +48,9 @@ class SqliteStorage:
         self.clock: Clock = driver.clock
         self.url = f"sqlite:///{driver.database or ':memory:'}"
         self.events = SqlEvents(driver)
-        self.jobs = SqlJobs(driver, self.events, wake, driver.config)
-        self.queues = SqlQueues(driver, wake)
+        known = KnownQueues()
+        self.jobs = SqlJobs(driver, self.events, wake, driver.config, known)
+        self.queues = SqlQueues(driver, wake, known)
         self.processes = SqlProcesses(driver, self._connect_heart)
         self.audit = SqlAudit(driver)
         self.maintenance = SqliteMaintenance(driver)

@@ -84,10 +84,10 @@ class EnqueueRequest:
     trace: Mapping[str, str] | None = None
 
 
-class NewJob(msgspec.Struct, frozen=True, array_like=True):
+class NewJob(msgspec.Struct, frozen=True):
     """A checked request in its stored form. Instants and durations are microseconds.
 
-    A struct that encodes as a JSON array, because a batch of them travels to the store as one JSON parameter.
+    A struct: it costs a fifth of a frozen dataclass, and ten thousand are made for a bulk.
     """
 
     id: JobId
@@ -106,6 +106,8 @@ class NewJob(msgspec.Struct, frozen=True, array_like=True):
     trace: str | None = None
     parent_id: str | None = None
     on_conflict: str = "skip"
+    plain: bool = False
+    """Nothing beyond the first six fields was given, save perhaps a parent."""
 
 
 @dataclass(frozen=True, slots=True)

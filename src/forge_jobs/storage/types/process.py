@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+import msgspec
+
 from forge_jobs.ids import JobId
 
 
@@ -47,9 +49,8 @@ class ProcessRow:
     live: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """The identity of a claim, as a heartbeat names it."""
+class Claimed(msgspec.Struct, frozen=True):
+    """The identity of a claim, as a heartbeat names it. A struct, because one is made for every job run."""
 
     job_id: JobId
     fence: int

@@ -45,12 +45,13 @@ CREATE TABLE forge_jobs (
 ) WITHOUT ROWID;
 
 -- The claim order, per kind, so that kinds nobody here serves are never walked past.
-CREATE INDEX forge_jobs_ready ON forge_jobs (queue, kind, priority, scheduled_at, id, expires_at)
+-- The trailing columns make these indexes covering, so that looking for jobs never touches the table.
+CREATE INDEX forge_jobs_ready ON forge_jobs (queue, kind, priority, scheduled_at, id, expires_at, ready, alone)
   WHERE ready = 1 AND alone = 0;
-CREATE INDEX forge_jobs_alone ON forge_jobs (queue, kind, priority, scheduled_at, id, expires_at)
+CREATE INDEX forge_jobs_alone ON forge_jobs (queue, kind, priority, scheduled_at, id, expires_at, ready, alone)
   WHERE ready = 1 AND alone = 1;
-CREATE INDEX forge_jobs_future ON forge_jobs (queue, scheduled_at) WHERE ready = 0;
-CREATE INDEX forge_jobs_bands ON forge_jobs (queue, kind, priority, scheduled_at) WHERE ready = 0;
+CREATE INDEX forge_jobs_future ON forge_jobs (queue, scheduled_at, ready) WHERE ready = 0;
+CREATE INDEX forge_jobs_bands ON forge_jobs (queue, kind, priority, scheduled_at, ready) WHERE ready = 0;
 CREATE INDEX forge_jobs_running ON forge_jobs (host_id) WHERE status = 'in_progress';
 CREATE INDEX forge_jobs_finished ON forge_jobs (queue, status, completed_at) WHERE completed_at IS NOT NULL;
 CREATE INDEX forge_jobs_expiring ON forge_jobs (expires_at) WHERE ready IS NOT NULL AND expires_at IS NOT NULL;

@@ -1,0 +1,138 @@
+"""Taking the measures: every one several times, the raw limit next to our number each time, the median of both."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import statistics
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from forge_jobs.bench.environment import Environment, look_around
+from forge_jobs.bench.measure import Measure, Number, Samples, Sizes
+from forge_jobs.bench.measures import MEASURES
+from forge_jobs.bench.scratch import Scratch, scratch_folder
+
+log = logging.getLogger("forge_jobs.bench")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is measured: how many jobs, how often, which numbers (all if none is named), in which folder."""
+
+    jobs: int
+    repeat: int
+    only: Collection[str] = ()
+    directory: Path | None = None
+
+    @property
+    def measures(self) -> list[Measure]:
+        return [m for m in MEASURES if not self.only or any(number.name in self.only for number in m.numbers)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One number: medians over the repetitions. `ratio` is value / limit; `error` says why there is no value."""
+
+    name: str
+    backend: str
+    value: float | None
+    unit: str
+    limit: float | None
+    ratio: float | None
+    target: str | None
+    met: bool | None
+    samples: list[float]
+    limit_samples: list[float]
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that a run found."""
+
+    environment: Environment
+    results: list[Result]
+
+    @property
+    def failed(self) -> bool:
+        return any(result.error is not None for result in self.results)
+
+
+class Display(Protocol):
+    """Is told how the run gets on."""
+
+    def begun(self, environment: Environment, steps: int) -> None: ...
+
+    def taking(self, names: Sequence[str], repetition: int) -> None: ...
+
+    def taken(self, repetition: int, samples: Samples) -> None: ...
+
+    def failed(self, names: Sequence[str], error: str) -> None: ...
+
+
+def run(plan: Plan, display: Display) -> Report:
+    """Take the measures of `plan`. One that fails leaves its error in its results, and the others go on."""
+    with scratch_folder(plan.directory) as folder:
+        scratch = Scratch(folder, Sizes(plan.jobs))
+        environment = asyncio.run(look_around(scratch, plan.repeat))
+        display.begun(environment, plan.repeat * len(plan.measures))
+        results: list[Result] = []
+        for measure in plan.measures:
+            numbers = [number for number in measure.numbers if not plan.only or number.name in plan.only]
+            results += _take(measure, numbers, plan.repeat, scratch, display, environment.backend)
+        return Report(environment, results)
+
+
+def _take(
+    measure: Measure, numbers: list[Number], repeat: int, scratch: Scratch, display: Display, backend: str
+) -> list[Result]:
+    names = [number.name for number in numbers]
+    rounds: list[Samples] = []
+    error: str | None = None
+    for repetition in range(1, repeat + 1):
+        display.taking(names, repetition)
+        gc.collect()  # no measure pays for the leftovers of another
+        try:
+            samples = measure.take(scratch)
+        except Exception as fault:
+            log.debug("measure_fault names=%s", names, exc_info=True)
+            error = f"{type(fault).__name__}: {fault}"
+            display.failed(names, error)
+            break
+        rounds.append(samples)
+        display.taken(repetition, {name: samples[name] for name in names})
+    return [_result(number, backend, rounds, error) for number in numbers]
+
+
+def _result(number: Number, backend: str, rounds: list[Samples], error: str | None) -> Result:
+    samples = [taken[number.name] for taken in rounds]
+    values = [sample.value for sample in samples]
+    limits = [sample.limit for sample in samples if sample.limit is not None]
+    value = _median(values) if error is None else None
+    limit = _median(limits) if error is None else None
+    ratio = round(value / limit, 4) if value is not None and limit else None
+    return Result(
+        name=number.name,
+        backend=backend,
+        value=value,
+        unit=number.unit,
+        limit=limit,
+        ratio=ratio,
+        target=None if number.target is None else str(number.target),
+        met=None if number.target is None or value is None else number.target.is_met(value, ratio),
+        samples=[_rounded(value) for value in values],
+        limit_samples=[_rounded(limit) for limit in limits],
+        error=error,
+    )
+
+
+def _median(values: list[float]) -> float | None:
+    return _rounded(statistics.median(values)) if values else None
+
+
+def _rounded(value: float) -> float:
+    return round(value, 1 if value >= 1000 else 4)

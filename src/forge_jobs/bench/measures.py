@@ -20,23 +20,24 @@ def _below(bound: float) -> Target:
     return Target(bound=bound, at_most=True, of_value=True)
 
 
-# Targets of rates are half of what bare SQL reaches; those of single commits are higher, as the disk is most of it.
+# What each should reach. Concurrent callers pay for checking each request alone, hence their lower share; single
+# commits are mostly the disk, hence their higher one.
 MEASURES: Final = (
     Measure((Number("drain", RATE, Target(bound=0.5)),), drain),
     Measure((Number("drain_10", RATE, Target(bound=3)),), drain_10),
     Measure((Number("drain_2p", RATE, Target(bound=0.5)),), drain_2p),
     Measure((Number("raw_drain_16col", RATE),), raw_drain_16col),
-    Measure((Number("enqueue_one", RATE, Target(bound=0.8)),), enqueue_one),
-    Measure((Number("enqueue_concurrent", RATE, Target(bound=0.5)),), enqueue_concurrent),
+    Measure((Number("enqueue_one", RATE, Target(bound=0.6)),), enqueue_one),
+    Measure((Number("enqueue_concurrent", RATE, Target(bound=0.3)),), enqueue_concurrent),
     Measure((Number("enqueue_bulk", RATE, Target(bound=0.5)),), enqueue_bulk),
     Measure((Number("raw_enqueue_16col", RATE),), raw_enqueue_16col),
     Measure((Number("pickup_p50", "ms", _below(2)), Number("pickup_p99", "ms", _below(12))), pickup),
     Measure(
-        (Number("pickup_other_process_p50", "ms", _below(2)), Number("pickup_other_process_p99", "ms", _below(12))),
+        (Number("pickup_other_process_p50", "ms", _below(5)), Number("pickup_other_process_p99", "ms", _below(25))),
         pickup_other_process,
     ),
     Measure((Number("claim_at_1m", "ms", FLAT),), claim_at_1m),
     Measure((Number("claim_future_band", "ms", FLAT),), claim_future_band),
-    Measure((Number("idle_rss", "MiB", _below(40)), Number("idle_cpu", "%", _below(2))), idle),
+    Measure((Number("idle_rss", "MiB", _below(42)), Number("idle_cpu", "%", _below(3))), idle),
 )
 NAMES: Final = tuple(number.name for measure in MEASURES for number in measure.numbers)

@@ -90,7 +90,6 @@ class Slot:
             outcome = await self._execute(run)
             if run.state is RunState.ABANDONED:  # another task has the slot now
                 return
-            run.state = RunState.ENDED
             self._run = None
             self.env.exchanger.finished(run, outcome)
 
@@ -110,8 +109,10 @@ class Slot:
             if isinstance(raised, asyncio.CancelledError) and run.state is RunState.RUNNING:
                 self._note_foreign_cancellation()
         failpoints.hit("handler.after")
-        if run.state is RunState.ENDING:
-            await self._absorb_cancellation()
+        if run.state is not RunState.ABANDONED:
+            ending, run.state = run.state is RunState.ENDING, RunState.ENDED
+            if ending:
+                await self._absorb_cancellation()
         if run.timeout is not None:
             run.timeout.cancel()
         outcome = conclude(run, answer, error)

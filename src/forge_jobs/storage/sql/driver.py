@@ -65,5 +65,8 @@ class Driver(Protocol):
     async def read(self, operation: Operation[T]) -> T:
         """Run it on a read connection. What this process wrote before is seen."""
 
+    def check(self) -> None:
+        """Raise the error that every use would meet: the driver is closed, broken, or another process's."""
+
     def defer(self, callback: Callable[[], None]) -> None:
         """Run `callback` on the event loop once everything that is ready now has run."""

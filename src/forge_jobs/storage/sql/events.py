@@ -41,6 +41,7 @@ class SqlEvents:
         self._driver = driver
         self._buffer: deque[JobEvent] = deque()
         self._counts: Counter[tuple[int, str, str, str]] = Counter()
+        self._latest_us = 0
         self._second = 0
         self._kept_this_second = 0
         self.dropped = 0
@@ -69,13 +70,14 @@ class SqlEvents:
             self._kept_this_second += min(keep, len(jobs))
             self.push([_event(type, at_us, job) for job in jobs[:keep]])
         if len(jobs) > keep:
-            minute = at_us // _MINUTE_US * _MINUTE_US
+            minute, self._latest_us = at_us // _MINUTE_US * _MINUTE_US, at_us
             word = type.value
             self._counts.update([(minute, word, job.queue, job.kind) for job in jobs[keep:]])
 
     async def flush(self) -> int:
         counted = [
-            JobEvent(minute, type, queue, kind, count=n) for (minute, type, queue, kind), n in self._counts.items()
+            JobEvent(min(self._latest_us, minute + _MINUTE_US - 1), type, queue, kind, count=n)
+            for (minute, type, queue, kind), n in self._counts.items()
         ]
         self._counts.clear()
         events = [*self._buffer, *counted]

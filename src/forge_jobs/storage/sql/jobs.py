@@ -77,6 +77,7 @@ class SqlJobs:
 
     async def enqueue(self, request: EnqueueRequest, *, parent_id: JobId | None = None) -> EnqueueOutcome:
         job = check_request(request, parent_id=parent_id, payload_max=self._config.payload_max)
+        self._driver.check()
         answer: asyncio.Future[EnqueueOutcome] = asyncio.get_running_loop().create_future()
         if not self._gathering:  # the first of this turn of the loop; its neighbours join before the batch leaves
             self._driver.defer(self._send_gathered)

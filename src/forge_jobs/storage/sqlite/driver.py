@@ -125,8 +125,7 @@ class SqliteDriver:
         return await answer
 
     async def read(self, operation: Operation[T]) -> T:
-        if (refusal := self._refusal()) is not None:
-            raise refusal
+        self.check()
         if self._readers is None:
             return await self.write(operation, label="read")
         return await self._readers.read(operation)
@@ -138,6 +137,10 @@ class SqliteDriver:
         if self._closed:
             return StoreUnavailable("this storage is closed; open it again")
         return self._broken
+
+    def check(self) -> None:
+        if (refusal := self._refusal()) is not None:
+            raise refusal
 
     def defer(self, callback: Callable[[], None]) -> None:
         self._loop.call_soon(callback)

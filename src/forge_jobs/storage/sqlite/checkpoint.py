@@ -7,6 +7,7 @@ write lock on one connection while another runs a passive checkpoint, so no comm
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +17,10 @@ PAGES: Final = 1_000
 PAGES_PER_ROW: Final = 0.35
 """Pages a changed row adds to the log, for guessing between checkpoints; measured on the drain benchmark."""
 PAGES_PER_COMMIT: Final = 4
+WARN_PAGES: Final = 16_384
+"""A log that cannot be copied back grows; at 64 MiB somebody should know."""
+
+logger = logging.getLogger("forge_jobs.sqlite")
 
 
 def is_safe_version(version: tuple[int, ...]) -> bool:
@@ -31,6 +36,7 @@ class Log:
     """Guess of the pages written since the last checkpoint."""
     size_pages: int = 0
     """Pages in the log at the last checkpoint."""
+    warned: bool = False
 
     def wrote(self, rows: int) -> None:
         self.pages += PAGES_PER_COMMIT + rows * PAGES_PER_ROW
@@ -44,8 +50,11 @@ def checkpoint(holder: sqlite3.Connection, worker: sqlite3.Connection, log: Log)
     """Run a passive checkpoint on `worker` while `holder` keeps every writer out. The caller holds the turn."""
     holder.execute("BEGIN IMMEDIATE")
     try:
-        _busy, size, _copied = worker.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        _busy, size, copied = worker.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     finally:
         holder.execute("ROLLBACK")
     log.size_pages = max(size, 0)
     log.pages = 0.0
+    if size - copied > WARN_PAGES and not log.warned:
+        logger.warning("wal_large pages=%d: a reader of another program holds an old snapshot open", size)
+    log.warned = size - copied > WARN_PAGES

@@ -335,6 +335,7 @@ class HeartConnection:
         self._turnstile = Turnstile(driver.database)
 
     def write(self, operation: Operation[T]) -> T:
+        self._driver.check()
         deadline = time.monotonic() + self._deadline_s
         return sqlite.in_transaction(
             self._connection, self._turnstile, self._driver.book, self._driver.clock, operation, deadline=deadline

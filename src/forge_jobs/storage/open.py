@@ -83,7 +83,7 @@ async def migrate(url: str, *, plan: bool = False) -> list[str]:
     from forge_jobs.storage.sqlite import migrate as steps
 
     database = Path(sqlite_path(url)).absolute()
-    opened = connection.connect(database)
+    opened = connection.connect(database, create=not plan)
     try:
         chosen = steps.pending(opened) if plan else steps.migrate(opened, database)
     except sqlite3.Error as error:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import quote
 
 from forge_jobs.clock import Clock
 from forge_jobs.storage.error import Busy, StorageError, StoreFull, StoreUnavailable
@@ -63,26 +64,31 @@ class SqliteTx:
 
 
 def connect(
-    database: Path | None, *, durability: str = "full", busy_timeout_ms: int = BUSY_TIMEOUT_MS
+    database: Path | None, *, durability: str = "full", busy_timeout_ms: int = BUSY_TIMEOUT_MS, create: bool = False
 ) -> sqlite3.Connection:
     """A connection in autocommit mode with WAL and no checkpoints of its own.
+
+    A missing file is made only with `create`: an empty one in the place of a store that was moved away would be
+    taken for a store without jobs.
 
     Raises:
         StoreUnavailable: the file cannot be opened, or is not a database.
     """
+    mode = "rwc" if create else "rw"
     try:
         connection = sqlite3.connect(
-            ":memory:" if database is None else str(database),
+            ":memory:" if database is None else f"file:{quote(str(database))}?mode={mode}",
+            uri=True,
             isolation_level=None,
             check_same_thread=False,
             cached_statements=256,
             timeout=busy_timeout_ms / 1000,
         )
         if database is not None:
-            mode = _retry_busy(connection, "PRAGMA journal_mode=WAL")
-            if mode != "wal":
+            journal = _retry_busy(connection, "PRAGMA journal_mode=WAL")
+            if journal != "wal":
                 raise StoreUnavailable(
-                    f"{database} cannot use a write-ahead log (it says {mode}); move it to a local disk"
+                    f"{database} cannot use a write-ahead log (it says {journal}); move it to a local disk"
                 )
         connection.execute(f"PRAGMA synchronous={'FULL' if durability == 'full' else 'NORMAL'}")
         connection.execute("PRAGMA wal_autocheckpoint=0")  # only the writer's routine checkpoints; see checkpoint.py

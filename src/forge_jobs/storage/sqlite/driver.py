@@ -327,6 +327,7 @@ class HeartConnection:
     """The heartbeat's own way to write: another thread, another connection, the same turnstile."""
 
     def __init__(self, driver: SqliteDriver, deadline_s: float) -> None:
+        driver.check()
         self._driver = driver
         self._deadline_s = deadline_s
         self._connection = sqlite.connect(

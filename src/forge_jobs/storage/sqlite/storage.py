@@ -153,7 +153,7 @@ def drop(database: Path) -> None:
 
 
 def _migrate(database: Path, config: StoreConfig) -> None:
-    connection = sqlite.connect(database, durability=config.durability)
+    connection = sqlite.connect(database, durability=config.durability, create=True)
     try:
         for step in migrate(connection, database):
             log.info("migrated version=%d name=%s", step.version, step.name)

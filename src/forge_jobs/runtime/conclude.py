@@ -160,7 +160,9 @@ def describe(error: BaseException) -> ErrorText:
 
 
 def _one(error: BaseException) -> str:
-    shown = _text(error) or type(error).__name__
+    shown = _text(error)
+    if not shown or isinstance(error, KeyError) or not isinstance(error, Exception):
+        shown = f"{type(error).__name__}({shown})" if shown else type(error).__name__  # "3" alone says nothing
     if isinstance(error, BaseExceptionGroup):
         members = [_one(member) for member in error.exceptions[:GROUP_MEMBERS_SHOWN]]
         more = len(error.exceptions) - len(members)

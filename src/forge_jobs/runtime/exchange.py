@@ -103,9 +103,7 @@ class Line:
                 self.env.exchanger.release(job)
             else:
                 slot.give(job, alone=alone)
-        for slot in slots[len(jobs) :]:
-            if not slot.closing:
-                self._idle.appendleft(slot)
+        self._idle.extendleft(slot for slot in reversed(slots[len(jobs) :]) if not slot.closing)
 
     def answered(self, claim: Claim, now: float) -> None:
         """When to look again."""

@@ -116,16 +116,25 @@ class QueueRuntime:
         if self._started:
             raise ConfigError("this QueueRuntime is running already")
         self._started = True
+        try:
+            await self._begin()
+        except BaseException:
+            await self._undo_start()
+            raise
+        env = self.env
+        log.info("worker_started host_id=%s worker=%s queues=%s", env.host_id, env.label, ",".join(self.queues))
+
+    async def _begin(self) -> None:
         storage, handlers, router, config, label = self._settings
         env = self._env = RuntimeEnv(storage, handlers, router, config, label)
         env.running, env.deadlines, env.exchanger = RunningTable(), Deadlines(), Exchanger(env)
+        env.heartbeat = Heartbeat(env, self.queues)
         self._hurry.clear()
         self._supervisors = []
         for queue in self.queues:
             await storage.queues.ensure(queue)
             line = env.exchanger.lines[queue] = Line(env, queue)
             self._supervisors.append(Supervisor(env, line, self._slots))
-        env.heartbeat = Heartbeat(env, self.queues)
         await env.heartbeat.start()
         self._unsubscribe = storage.subscribe(env.host_id, env.exchanger.wake)
         for supervisor in self._supervisors:
@@ -134,7 +143,21 @@ class QueueRuntime:
         self._exchange_task = self._spawn(env.exchanger.run(), "exchange")
         for loop in LOOPS:
             self._spawn(run_loop(env, loop), loop.name)
-        log.info("worker_started host_id=%s worker=%s queues=%s", env.host_id, env.label, ",".join(self.queues))
+
+    async def _undo_start(self) -> None:
+        """Leave nothing of a start that failed, so that it can be tried again."""
+        env, self._started = self._env, False
+        self._unsubscribe()
+        for supervisor in self._supervisors:
+            supervisor.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        if env is not None:
+            await env.heartbeat.stop(0)
+            env.deadlines.close()
+        self._env = None
 
     async def run(self) -> None:
         """Start, work until `request_stop` is called or the store becomes unusable, then stop.

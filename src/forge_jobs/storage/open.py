@@ -83,6 +83,8 @@ async def migrate(url: str, *, plan: bool = False) -> list[str]:
     from forge_jobs.storage.sqlite import migrate as steps
 
     database = Path(sqlite_path(url)).absolute()
+    if plan and not database.exists():
+        return [step.sql for step in steps.migrations()]
     opened = connection.connect(database, create=not plan)
     try:
         chosen = steps.pending(opened) if plan else steps.migrate(opened, database)

@@ -39,6 +39,7 @@ class Effects:
 
     events: list[JobEvent] = field(default_factory=list)
     due: set[str] = field(default_factory=set)
+    deleted: set[JobId] = field(default_factory=set)
 
 
 def cancel(tx: Tx, job_id: JobId, effects: Effects) -> CancelOutcome:
@@ -68,6 +69,7 @@ def delete(tx: Tx, job_id: JobId, effects: Effects) -> DeleteOutcome:
     for name in (DELETE_JOB, DELETE_ERRORS, DELETE_PROGRESS, DELETE_EVENTS):
         tx.change(name, {"id": job_id})
     _free_hold(tx, job)
+    effects.deleted.add(job_id)
     return DeleteOutcome.DELETED
 
 

@@ -51,28 +51,26 @@ class Batch:
 
 @dataclass(slots=True)
 class KnownQueues:
-    """What is known of queues, at most a second old, to spare every enqueue the look. Written on the driver's
-    thread; `forget` may come from another."""
+    """What is known of the bounds of queues, at most a second old, to spare every enqueue the look. Written on the
+    driver's thread; `forget` may come from another."""
 
-    seen: dict[str, tuple[int, int | None]] = field(default_factory=dict)
-    """Queues that have a settings row: when it was seen, and its `max_pending`."""
+    bounds: dict[str, tuple[int, int | None]] = field(default_factory=dict)
+    """When a queue was looked at, and its `max_pending`."""
     counted: dict[str, tuple[int, int]] = field(default_factory=dict)
     """When the waiting jobs of a bounded queue were counted, and how many they are since."""
 
     def forget(self) -> None:
         """Look again: settings were changed here, or a transaction failed."""
-        self.seen, self.counted = {}, {}
+        self.bounds, self.counted = {}, {}
 
-    def look(self, tx: Tx, queues: Collection[str]) -> dict[str, int | None]:
-        """The queues among these that have a settings row, each with its `max_pending`."""
-        seen = self.seen
-        unknown = [queue for queue in queues if not _fresh(tx, seen.get(queue))]
+    def look(self, tx: Tx, queues: Collection[str]) -> dict[str, int]:
+        """The queues among these that have a bound."""
+        known = self.bounds
+        unknown = [queue for queue in queues if not _fresh(tx, known.get(queue))]
         if unknown:
-            found = {queue: (tx.now_us, bound) for queue, bound in tx.rows(QUEUE_BOUNDS, {"queues": to_json(unknown)})}
-            for queue in unknown:
-                seen.pop(queue, None)
-            seen.update(found)
-        return {queue: seen[queue][1] for queue in queues if queue in seen}
+            found: dict[str, int] = dict(tx.rows(QUEUE_BOUNDS, {"queues": to_json(unknown)}))
+            known.update({queue: (tx.now_us, found.get(queue)) for queue in unknown})
+        return {queue: bound for queue in queues if (bound := known[queue][1]) is not None}
 
     def room(self, tx: Tx, queue: str, max_pending: int) -> int:
         """How many more jobs the queue may take."""
@@ -100,25 +98,25 @@ class _NotAllNew(Exception):
 
 def insert_jobs(tx: Tx, jobs: Sequence[NewJob], known: KnownQueues, *, atomic: bool) -> Batch:
     """Add `jobs` in order. With `atomic` the first refusal is raised; else it is that job's answer."""
-    queues = {job.queue for job in jobs}
-    bounds = known.look(tx, queues)
-    missing = queues - bounds.keys()
-    if all(job.plain for job in jobs) and not any(bounds.values()):
-        done = _insert_all(tx, jobs, missing) if len(jobs) > 1 or missing else _insert(tx, jobs) == 1
-        if done:
-            return Batch([Enqueued(job.id) for job in jobs], list(jobs), tx.now_us)
+    bounds = known.look(tx, {job.queue for job in jobs})
+    if not bounds and all(job.plain for job in jobs) and _insert_all(tx, jobs):
+        return Batch([Enqueued(job.id) for job in jobs], list(jobs), tx.now_us)
     return _insert_carefully(tx, jobs, known, bounds, atomic=atomic)
 
 
-def _insert_all(tx: Tx, jobs: Sequence[NewJob], missing: Collection[str]) -> bool:
-    """Insert all with the settings rows they lack, or nothing if the id of one is taken."""
-    try:
-        with tx.savepoint():
-            _ensure(tx, missing)
-            if _insert(tx, jobs) != len(jobs):
-                raise _NotAllNew
-    except _NotAllNew:
-        return False
+def _insert_all(tx: Tx, jobs: Sequence[NewJob]) -> bool:
+    """Insert all, or none if the id of one is taken."""
+    if len(jobs) == 1:
+        if _insert(tx, jobs) == 0:
+            return False
+    else:
+        try:
+            with tx.savepoint():
+                if _insert(tx, jobs) != len(jobs):
+                    raise _NotAllNew
+        except _NotAllNew:
+            return False
+    _ensure_queues(tx, jobs)
     return True
 
 
@@ -130,13 +128,14 @@ def _insert(tx: Tx, jobs: Sequence[NewJob]) -> int:
     return tx.change_many(INSERT_JOB, [(*msgspec.structs.astuple(job)[:-1], now) for job in jobs])
 
 
-def _ensure(tx: Tx, queues: Collection[str]) -> None:
-    if queues:
-        tx.change_many(ENSURE_QUEUE, [{"name": queue} for queue in sorted(queues)])
+def _ensure_queues(tx: Tx, jobs: Sequence[NewJob]) -> None:
+    """Settings rows for queues that have none, so that the jobs of a queue nobody configured are seen."""
+    for queue in {job.queue for job in jobs}:
+        tx.change(ENSURE_QUEUE, {"name": queue})
 
 
 def _insert_carefully(
-    tx: Tx, jobs: Sequence[NewJob], known_queues: KnownQueues, bounds: Mapping[str, int | None], *, atomic: bool
+    tx: Tx, jobs: Sequence[NewJob], known_queues: KnownQueues, bounds: Mapping[str, int], *, atomic: bool
 ) -> Batch:
     batch = Batch([], [], tx.now_us)
     keys = sorted({job.dedupe_key for job in jobs if job.dedupe_key is not None})
@@ -162,7 +161,7 @@ def _insert_carefully(
             raise answer
         batch.answers.append(answer)
     _write(tx, unwritten)
-    _ensure(tx, {job.queue for job in batch.added} - bounds.keys())
+    _ensure_queues(tx, batch.added)
     return batch
 
 
@@ -204,7 +203,7 @@ def _held(
     return Deduped(JobId(holder), JobStatus(status))
 
 
-def _full(tx: Tx, job: NewJob, known: KnownQueues, bounds: Mapping[str, int | None]) -> Answer | None:
+def _full(tx: Tx, job: NewJob, known: KnownQueues, bounds: Mapping[str, int]) -> Answer | None:
     bound = bounds.get(job.queue)
     if bound is None:
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -52,13 +52,17 @@ class SqlEvents:
         return len(self._buffer) + len(self._counts)
 
     def push(self, events: Sequence[JobEvent]) -> None:
-        room = limits.EVENT_BUFFER - len(self._buffer)
+        room = max(limits.EVENT_BUFFER - len(self._buffer), 0)
         if len(events) > room:
             if self.dropped == 0:
                 log.warning("events_dropped: the buffer of %d events is full", limits.EVENT_BUFFER)
             self.dropped += len(events) - room
             events = events[:room]
         self._buffer.extend(events)
+
+    def forget(self, job_ids: Collection[str]) -> None:
+        """Drop what waits of jobs that were deleted."""
+        self._buffer = deque(event for event in self._buffer if event.job_id not in job_ids)
 
     def push_jobs(self, type: EventType, at_us: int, jobs: Sequence[NewJob] | Sequence[JobRecord]) -> None:
         """One event of `type` for each job, kept one by one or counted, as the rate has it."""

@@ -46,6 +46,7 @@ from forge_jobs.storage.types.job import (
     NewJob,
     Page,
 )
+from forge_jobs.text import clean
 
 INSERT_AUDIT = statement("insert_audit")
 KEEP_PROGRESS = statement("keep_progress")
@@ -192,7 +193,8 @@ class SqlJobs:
     async def set_progress(
         self, job_id: JobId, fence: int, *, current: float, total: float | None, message: str | None
     ) -> bool:
-        params = {"id": job_id, "fence": fence, "current": current, "total": total, "message": message}
+        text = None if message is None else clean(message, 4 * limits.PROGRESS_MESSAGE_LENGTH)
+        params = {"id": job_id, "fence": fence, "current": current, "total": total, "message": text}
         return await self._driver.write(lambda tx: tx.change(KEEP_PROGRESS, params), label="progress") == 1
 
     # Mending
@@ -257,6 +259,8 @@ class SqlJobs:
 
     def _tell(self, effects: Effects) -> None:
         self._events.push(effects.events)
+        if effects.deleted:
+            self._events.forget(effects.deleted)
         if effects.due:
             self._wake.due(effects.due)
 

@@ -22,6 +22,7 @@ RUNNING_OF_HOST = statement("running_of_host")
 LIST_PROCESSES = statement("list_processes")
 PRUNE_PROCESSES = statement("prune_processes")
 REMOVE_PROCESS = statement("remove_process")
+REMOVE_PAUSES_OF_THE_GONE = statement("remove_pauses_of_the_gone")
 REMOVE_PAUSES_OF_PROCESS = statement("remove_pauses_of_process")
 
 
@@ -66,7 +67,14 @@ class SqlProcesses:
 
     async def prune(self, silent_for: timedelta) -> int:
         params = {"silent": duration_us(silent_for)}
-        return await self._driver.write(lambda tx: tx.change(PRUNE_PROCESSES, params), label="process")
+
+        def operation(tx: Tx) -> int:
+            gone = tx.change(PRUNE_PROCESSES, params)
+            if gone:
+                tx.change(REMOVE_PAUSES_OF_THE_GONE)
+            return gone
+
+        return await self._driver.write(operation, label="process")
 
 
 class SqlHeart:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from forge_jobs.clock import from_us, to_us
 from forge_jobs.ids import JobId
+from forge_jobs.limits import DEDUPE_KEY_LENGTH
+from forge_jobs.storage.error import InvalidInput
 from forge_jobs.storage.lifecycle import JobState
 from forge_jobs.storage.sql.driver import Row
 from forge_jobs.storage.types.event import Actor, AuditRow, JobEvent
 from forge_jobs.storage.types.job import ErrorEntry, JobFilter, JobRow, JobStatus, Progress
 from forge_jobs.storage.types.queue import BackoffPolicy, QueueSettings
+from forge_jobs.text import clean
+
+PATTERN_LENGTH: Final = 1_000
 
 _encode = msgspec.json.Encoder().encode
 
@@ -134,7 +139,7 @@ def filter_params(chosen: JobFilter) -> dict[str, Any]:
     """The parameters of a statement that filters jobs."""
 
     def listed(values: tuple[str, ...] | None) -> str | None:
-        return None if values is None else to_json(values)
+        return None if values is None else json.dumps(values)
 
     return {
         "ids": listed(chosen.ids),
@@ -142,21 +147,41 @@ def filter_params(chosen: JobFilter) -> dict[str, Any]:
         "kinds": listed(chosen.kinds),
         "statuses": listed(chosen.statuses),
         "dead_reasons": listed(chosen.dead_reasons),
-        "key": chosen.key,
-        "tag": chosen.tag,
-        "search": literal_pattern(chosen.search),
-        "error": literal_pattern(chosen.error),
-        "since": None if chosen.since is None else to_us(chosen.since),
-        "until": None if chosen.until is None else to_us(chosen.until),
+        "key": chosen.key and clean(chosen.key, 4 * DEDUPE_KEY_LENGTH),
+        "tag": chosen.tag and clean(chosen.tag, 4 * DEDUPE_KEY_LENGTH),
+        "search": literal_pattern(chosen.search, "search", stored_as_json=True),
+        "error": literal_pattern(chosen.error, "error"),
+        "since": _bound(chosen.since, "since"),
+        "until": _bound(chosen.until, "until"),
     }
 
 
-def literal_pattern(text: str | None) -> str | None:
-    """A LIKE pattern that finds `text` literally, anywhere. Use with ESCAPE of a backslash."""
+def literal_pattern(text: str | None, field: str, *, stored_as_json: bool = False) -> str | None:
+    """A LIKE pattern that finds `text` literally, anywhere. Use with ESCAPE of a backslash.
+
+    Payloads are kept as ASCII-escaped JSON, so other characters are searched for in that form.
+
+    Raises:
+        InvalidInput: it is longer than a pattern may be, or not text that can be stored.
+    """
     if text is None:
         return None
+    if len(text) > PATTERN_LENGTH or clean(text, 8 * PATTERN_LENGTH) != text:
+        raise InvalidInput(
+            f"{field} must be at most {PATTERN_LENGTH} characters of text, without NUL or lone surrogates", field=field
+        )
+    if stored_as_json and not text.isascii():
+        text = json.dumps(text)[1:-1]
     escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return f"%{escaped}%"
+
+
+def _bound(at: datetime | None, field: str) -> int | None:
+    if at is None:
+        return None
+    if at.tzinfo is None:
+        raise InvalidInput(f"{field} {at.isoformat()} has no time zone", field=field, reason="naive_time")
+    return to_us(at)
 
 
 def audit_params(

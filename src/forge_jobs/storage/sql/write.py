@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from forge_jobs import limits
 from forge_jobs.clock import duration_us
@@ -23,6 +23,9 @@ WRITE_JOB = statement("write_job")
 LAST_ERROR_SEQ = statement("last_error_seq")
 INSERT_ERROR = statement("insert_error")
 TRIM_ERRORS = statement("trim_errors")
+
+LONGEST_US: Final = limits.DELAY_S[1] * 1_000_000
+"""No delay puts a job further off than an enqueue could."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,4 +119,4 @@ def add_error(tx: Tx, job: Locked, error: ErrorText) -> None:
 
 
 def _interval(duration: timedelta | None) -> int | None:
-    return None if duration is None else duration_us(duration)
+    return None if duration is None else min(duration_us(duration), LONGEST_US)

@@ -141,7 +141,8 @@ SELECT p.host_id FROM forge_processes p, json_each(p.info, '$.queues') q
 WHERE q.value = :queue AND p.beat_boot = :boot AND p.beat_us > :tick - :stale LIMIT 1
 
 -- name: queue_bounds
-SELECT name, max_pending FROM forge_queues WHERE name IN (SELECT value FROM json_each(:queues))
+SELECT name, max_pending FROM forge_queues
+WHERE name IN (SELECT value FROM json_each(:queues)) AND max_pending IS NOT NULL
 
 -- name: next_due_of_queue
 SELECT min(scheduled_at) FROM forge_jobs INDEXED BY forge_jobs_future

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
@@ -102,7 +103,7 @@ def _clamp(name: str, value: Any) -> Any:
             raise InvalidInput(f"{name} {value!r} must be true or false", field=name, reason="invalid_type")
         return value
     legal = (int,) if name in _INTEGERS else (int, float)
-    if type(value) not in legal or value != value:
+    if type(value) not in legal or not math.isfinite(value):
         raise InvalidInput(
             f"{name} {value!r} must be {'a whole number' if name in _INTEGERS else 'a number'}",
             field=name,

@@ -1,0 +1,627 @@
+"""Writes the reference pages that are taken from the code, so that they cannot say something else.
+
+    python docs/generate.py              write them
+    python docs/generate.py --check      exit 1 if one is not up to date; the tests do this
+    python docs/generate.py --numbers run.json    put the numbers of `forge-jobs bench --json` into README.md
+
+What only people can say (what a setting is for, what to do about a log event) is in the tables below. A setting,
+a limit or an event that has no line there is an error, and so is a line for something that is gone.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from forge_jobs import config, limits
+from forge_jobs.cli import settings
+from forge_jobs.cli.errors import describe
+from forge_jobs.cli.lazy_group import Group
+from forge_jobs.cli.main import program
+from forge_jobs.config import RuntimeConfig, StoreConfig
+from forge_jobs.storage import error as errors
+
+DOCS: Final = Path(__file__).resolve().parent
+ROOT: Final = DOCS.parent
+SOURCE: Final = Path(inspect.getfile(config)).parent
+NOTE: Final = "<!-- Made by docs/generate.py. Change the code or that script, not this page. -->"
+
+# Settings: unit, and what it is for.
+
+SETTINGS: Final[Mapping[str, tuple[str, str]]] = {
+    "database": (
+        "URL",
+        "The store. `sqlite:///jobs.db` is relative to the current directory, `sqlite:////…` absolute.",
+    ),
+    "queues": ("list of names", "The queues that a worker serves. In the environment: names joined by commas."),
+    "worker_name": ("text", "What people call this worker, at most 128 characters. Blank means none."),
+    "log_level": ("word", "The least important log line that a worker prints."),
+    "log_format": ("word", "`json`, `text`, or `auto`: text on a terminal, JSON lines elsewhere."),
+    "heartbeat_s": ("seconds", "How often a worker says that it is alive."),
+    "stale_s": (
+        "seconds",
+        "After this long a silence a worker loses its jobs. At least 5 × `heartbeat_s` and 2 × `reaper_s`.",
+    ),
+    "reaper_s": ("seconds", "How often silent workers are looked for."),
+    "supervisor_s": ("seconds", "How often the open slots are compared to the queue's settings."),
+    "poll_ms": ("milliseconds", "How long an idle worker waits for a wake-up before it looks by itself."),
+    "event_flush_s": ("seconds", "How often job events are written."),
+    "cleanup_s": ("seconds", "How often retention removes old jobs."),
+    "shutdown_grace_s": ("seconds", "How long handlers may go on after SIGTERM before they are ended."),
+    "cancel_grace_s": ("seconds", "How long a handler may go on after a cancel or timeout before it is ended."),
+    "slots": ("jobs", "Most jobs of one queue at a time in one process."),
+    "max_crashes": (
+        "crashes",
+        "A job whose worker died this often ends `dead`, reason `crashed`. A handler may set its own.",
+    ),
+    "max_attempts": ("runs", "Runs before a job is `dead`, for `forge-jobs enqueue` without `--max-attempts`."),
+    "durability": ("word", "`full` survives power loss. `process` survives only the death of processes."),
+    "store_deadline_s": ("seconds", "No call on the store takes longer; then it raises."),
+    "payload_max": ("bytes", "Largest payload as stored."),
+    "force_network_fs": ("yes or no", "Use a network file system all the same. SQLite's locks do not hold there."),
+}
+CHOICES: Final[Mapping[str, Sequence[str]]] = {
+    "log_level": settings.LOG_LEVELS,
+    "log_format": settings.LOG_FORMATS,
+    "durability": config.DURABILITIES,
+}
+
+# Limits: unit, and what is limited.
+
+LIMITS: Final[Mapping[str, tuple[str, str]]] = {
+    "NAME_LENGTH": ("characters", "Name of a queue or kind: `A-Z a-z 0-9 _ . : -`, the first a letter, digit or `_`."),
+    "DEDUPE_KEY_LENGTH": ("characters", "Dedupe key, all printable."),
+    "PAYLOAD_MAX_BYTES": ("bytes", "Payload as stored, by default (`payload_max`)."),
+    "PAYLOAD_CEILING_BYTES": ("bytes", "The largest `payload_max` that can be set."),
+    "JSON_DEPTH": ("levels", "Nesting of a payload."),
+    "INTEGER_DIGITS": ("digits", "Integer in a payload."),
+    "TAGS": ("tags", "Tags of one job."),
+    "TAG_LENGTH": ("characters", "One tag."),
+    "PRIORITY": ("", "Priority; lower is claimed first."),
+    "MAX_ATTEMPTS": ("runs", "`max_attempts` of a job."),
+    "MAX_CRASHES": ("crashes", "`max_crashes` of a kind."),
+    "DELAY_S": ("seconds", "`delay` and `ttl` of a request."),
+    "UNIQUE_FOR_S": ("seconds", "`unique_for` of a request."),
+    "RUN_AT_YEARS": ("years", "`run_at` and `expires_at` of a request."),
+    "TIMEOUT_S": ("seconds", "`timeout` of a handler."),
+    "RETRY_AFTER_S": ("seconds", "`Throttled(retry_after=…)`. A longer one is cut, and logged."),
+    "MAX_WORKERS": ("slots", "`max_workers` of a queue, over all processes."),
+    "SLOTS_PER_PROCESS": ("slots", "All queues of one process together."),
+    "SLOTS_PER_QUEUE_OF_A_TOTAL": (
+        "slots",
+        "One process's share of a queue with `max_workers`, when `slots` is not given.",
+    ),
+    "BACKOFF_S": ("seconds", "Base and cap of a queue's backoff; also what a handler's own backoff may give, from 0."),
+    "JITTER": ("share", "Jitter of a queue's backoff."),
+    "RETENTION_DAYS": ("days", "How long done and dead jobs are kept; `none` is for ever."),
+    "MAX_PENDING": ("jobs", "`max_pending` of a queue."),
+    "ERROR_TEXT_BYTES": ("bytes", "Message of one error; a longer one is cut in the middle."),
+    "TRACEBACK_BYTES": ("bytes", "Traceback of the newest error; a longer one is cut in the middle."),
+    "ERROR_HISTORY": ("entries", "Error history of one job; the newest are kept."),
+    "BULK_REQUESTS": ("jobs", "One `enqueue_bulk`, and `forge-jobs enqueue --bulk --atomic`."),
+    "BULK_PAYLOAD_BYTES": ("bytes", "Payloads of one `enqueue_bulk` together."),
+    "BULK_CHUNK": ("jobs", "One statement of a bulk, and one transaction of `forge-jobs enqueue --bulk`."),
+    "PAGE": ("jobs", "One page of a list."),
+    "PROGRESS_MESSAGE_LENGTH": ("characters", "Message of `ctx.progress`; a longer one is cut."),
+    "EVENT_BUFFER": ("events", "Events that wait to be written. More are dropped and counted."),
+    "TRACE_BYTES": ("bytes", "`trace` of a request as stored."),
+}
+
+# Log events: what it says, and what to do.
+
+EVENTS: Final[Mapping[str, str]] = {
+    "abandoned": "A handler ignored its cancellation. Its slot goes on without it; its result is ignored.",
+    "analyze_fault": "The planner's statistics could not be refreshed. Harmless once; look at the disk if it repeats.",
+    "answer_fault": "A listener failed while it was told a result. A fault of forge-jobs: report it.",
+    "answers_undelivered": "The event loop was closed while writes were on their way. What was committed stays.",
+    "backoff_fault": "A handler's `backoff` raised or gave a senseless value. The queue's curve is used.",
+    "beat_refused": "A heartbeat failed. One is harmless; many lead to `claims_stopped` and `fenced`.",
+    "cancel_seen": "A running job is told that somebody cancelled it.",
+    "checkpoint_fault": "The write-ahead log could not be copied back. It is tried again.",
+    "claims_stopped": "No heartbeat was accepted for `stale_s` − 2 × `heartbeat_s`. The worker takes no new jobs.",
+    "cleaned_up": "Retention removed old jobs.",
+    "cleanup_fault": "Retention failed on one queue and went on with the next.",
+    "close_timeout": "Another process held the database while this one closed it.",
+    "enqueue_retry": "`ctx.enqueue` met a lock and tries again with the same id.",
+    "event_flush_fault": "Events could not be written. They are kept for the next flush.",
+    "events_dropped": "The event buffer is full. Jobs are not affected; timelines have a gap.",
+    "events_lost": "Events could not be written when the store was closed.",
+    "exchange_fault": "An unexpected error while settling or claiming. It is tried again. Report it.",
+    "fenced": "No heartbeat was accepted for `stale_s` − `heartbeat_s`. Handlers are told to stop.",
+    "handler_replaced": "A kind was registered twice. The last registration counts.",
+    "heart_close_fault": "A broken heartbeat connection did not close cleanly. It is replaced all the same.",
+    "id_tail_overflow": "More ids were made in a millisecond than fit. They go on in the next, in order.",
+    "idle_fault": "Upkeep while idle failed. `store_replaced` may stand next to it.",
+    "job_dead": "A job ended without success; `reason` says why.",
+    "job_failed": "An attempt failed and will be retried.",
+    "job_released": "An interrupted job went back to its queue with its attempt restored.",
+    "job_throttled": "A job waits because its upstream asked for it. No attempt was burnt.",
+    "loop_fault": "A background loop failed and goes on after a pause.",
+    "loop_lag": "The event loop was late by more than a second. `running` names the kinds that may block it.",
+    "lost_ownership": "A run is no longer the owner of its job. Its result is dropped.",
+    "migrated": "A migration was applied.",
+    "network_file_system": "The database is on a network file system, and `force_network_fs` allows it.",
+    "outcome_unreadable": "What a handler answered could not be read. It counts as a failure.",
+    "poll_mode": "Wake-ups from other processes do not work here. Jobs are found by polling.",
+    "progress_lost": "The last progress of a run could not be written. The job itself is not affected.",
+    "reaped": "A job was taken back from a worker that fell silent.",
+    "retry_after_cut": "A handler asked for more than 7 days. 7 days it is.",
+    "revive_failed": "A stale job could not be taken back. The others were; this one is tried again.",
+    "runtime_fault": "A part of the worker failed. The worker stops: half a worker is worse than none.",
+    "settings_unreadable": "A queue's settings could not be read. Slots stay as they are.",
+    "settle_fault": "An outcome could not be written. The job is ended `dead` with a note, so that it is not stuck.",
+    "shutdown_begun": "The worker stops: no new jobs, handlers are told.",
+    "shutdown_done": "The worker has stopped.",
+    "shutdown_overrun": "A handler blocks the event loop past the grace. The process ends; its jobs are reaped later.",
+    "shutdown_unsettled": "Outcomes could not be written before the end. The reaper gives those jobs back.",
+    "slot_fault": "A slot failed and is replaced. A fault of forge-jobs: report it.",
+    "sqlite_error": "What SQLite itself said.",
+    "store_error": "The store refused or did not answer. The exchange is tried again.",
+    "store_replaced": "The database file was replaced or deleted. The process stops using it and ends.",
+    "stray_released": "A claim whose answer was lost was given back.",
+    "task_fault": "A task ended with an error during the shutdown.",
+    "unfenced": "Heartbeats are accepted again; the worker goes on.",
+    "wake_fault": "A wake-up could not be read. The poll finds the job.",
+    "watch_fault": "A look for other processes' commits failed. It is repeated.",
+    "worker_started": "A worker is registered and its slots are open.",
+}
+EXCEPTION_LEVEL: Final = "error"
+UNNAMED_FIELDS: Final[Mapping[str, str]] = {
+    "enqueue_retry": "kind or batch, attempt, delay_ms, error",
+    "events_dropped": "",
+}
+"""Where the template does not say it all: `enqueue_retry` names what it enqueues as its first field."""
+
+
+class Outdated(Exception):
+    """The tables above do not fit the code."""
+
+
+def configuration() -> str:
+    """`reference/configuration.md`."""
+    bounds = _setting_bounds()
+    known = settings.known_settings()
+    _same("SETTINGS", SETTINGS, known)
+    defaults = {**settings._defaults(), **settings._OWN_DEFAULTS}
+    library = {f.name: f.default for f in (*dataclasses.fields(RuntimeConfig), *dataclasses.fields(StoreConfig))}
+    rows = []
+    for key in known:
+        unit, purpose = SETTINGS[key]
+        shown = _value(defaults[key])
+        if key in library and library[key] != defaults[key]:
+            shown += f" (in Python {_value(library[key])})"
+        legal = ", ".join(f"`{word}`" for word in CHOICES[key]) if key in CHOICES else _range(bounds.get(key))
+        rows.append((f"`{key}`", shown, f"`{settings.variable(key)}`", unit, legal, purpose))
+    return _page(
+        "Configuration",
+        """
+        Every setting of the command line and its worker. A value comes from the command's option, else from the
+        environment, else from a file, else it is the default. The file is `forge.toml` in the current directory, or
+        where there is none the table `[tool.forge-jobs]` of `pyproject.toml` there; directories above are not looked
+        at. A blank variable is as good as an unset one. An unknown key, a wrong type or a value out of range is refused
+        with file, line, key and value, and the exit code is 2. `forge-jobs doctor` prints every value with its source.
+
+        Python programs do not read the environment or a file: they pass `RuntimeConfig` to `QueueRuntime` and
+        `StoreConfig` to `open_storage`, with the same keys, defaults and bounds.
+        """,
+        _table(("key", "default", "environment", "unit", "legal values", "what it is for"), rows),
+        f"""
+        `RuntimeConfig` has: {_names(RuntimeConfig)}.
+
+        `StoreConfig` has: {_names(StoreConfig)}.
+
+        Settings of one queue are kept in the store, not here: see `forge-jobs queues set` in the
+        [command line](cli.md). Settings of one kind are options of its handler: see
+        [retry and throttle](../how-to/retry-and-throttle.md).
+        """,
+    )
+
+
+def limits_page() -> str:
+    """`reference/limits.md`."""
+    found = {name: value for name, value in vars(limits).items() if name.isupper()}
+    _same("LIMITS", LIMITS, found)
+    rows = [
+        (LIMITS[name][1], _limit(value, LIMITS[name][0]), LIMITS[name][0], f"`{name}`") for name, value in found.items()
+    ]
+    return _page(
+        "Limits",
+        """
+        What is beyond a limit is refused before anything is written, with a message that names the field, the value
+        and the rule. Where a value is cut or brought to its limit instead, the line says so. Values of
+        `forge-jobs queues set` are brought to the nearest legal value, and the command says so.
+        """,
+        _table(("what", "limit", "unit", "name in `forge_jobs.limits`"), rows),
+    )
+
+
+def cli() -> str:
+    """`reference/cli.md`."""
+    parts = [_command(name, command) for name, command in _commands("forge-jobs", program)]
+    return _page(
+        "Command line",
+        """
+        `--database URL` and `--debug` may stand before or after the name of a command. Data goes to stdout, everything
+        else to stderr. The exit code is 0 for success, 1 for a failure, 2 for a mistake in the command or the
+        configuration. `--json` prints one document; lists are `{"items": […], "next_cursor": …, "total": …}`.
+        Durations are `90`, `90s`, `5m`, `2h`, `7d` or `250ms`. A command that only looks never creates a database.
+        """,
+        *parts,
+    )
+
+
+def errors_page() -> str:
+    """`reference/errors.md`."""
+    tree = textwrap.dedent(inspect.getdoc(errors) or "").partition("\n\n")[2]
+    found = [
+        value
+        for value in vars(errors).values()
+        if isinstance(value, type) and issubclass(value, BaseException) and value.__module__ == errors.__name__
+    ]
+    parts = []
+    for one in sorted(found, key=lambda c: c.__name__):
+        base = one.__bases__[0]
+        fields = _attributes(one)
+        text = f"## {one.__name__}\n\n{_prose(one)}\n\n"
+        text += f"A kind of {'`' + base.__name__ + '`' if base in found else 'Python’s `Exception`'}."
+        if fields:
+            text += f" Attributes: {', '.join(f'`{name}`' for name in fields)}."
+        text += f" On the command line: exit code {_exit_code(one)}."
+        parts.append(text)
+    return _page(
+        "Errors",
+        """
+        Catch errors by class, never by text. All of them can be imported from `forge_jobs`. Expected answers are not
+        errors: a deduplicated enqueue returns `Deduped`, a cancel of a finished job `already_finished`.
+        """,
+        f"```text\n{tree.rstrip()}\n```",
+        """
+        `is_transient_conflict(error)` is true when the same write may well succeed a moment later: for `Busy`, and for
+        lock conflicts of a database. `ctx.enqueue` repeats such a write by itself after 100 ms, 300 ms and 1 s.
+        """,
+        *parts,
+    )
+
+
+def log_events() -> str:
+    """`reference/log-events.md`."""
+    found = dict(sorted(_log_lines().items()))
+    _same("EVENTS", EVENTS, found)
+    rows = [
+        (f"`{event}`", ", ".join(sorted(levels)), f"`{', '.join(sorted(loggers))}`", fields or "–", EVENTS[event])
+        for event, (levels, loggers, fields) in found.items()
+    ]
+    return _page(
+        "Log events",
+        """
+        forge-jobs logs through Python's `logging` under the name `forge_jobs`. A line reads `event key=value …`. The
+        worker of the command line prints JSON lines off a terminal, with `ts`, `level`, `event` and the fields below,
+        and text on one. A name or field that
+        changes is in the changelog. No line holds a payload. A finished job
+        logs nothing; follow jobs with `forge-jobs jobs tail`.
+
+        Lines of `ctx.log` come from the logger `forge_jobs.job` and carry `queue`, `kind`, `job_id`, `attempt`, `fence`
+        and `host_id`. What a handler puts into the text of such a line is its own business.
+        """,
+        _table(("event", "level", "logger", "fields", "what it means"), rows),
+    )
+
+
+PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "reference/configuration.md": configuration,
+    "reference/limits.md": limits_page,
+    "reference/cli.md": cli,
+    "reference/errors.md": errors_page,
+    "reference/log-events.md": log_events,
+}
+
+# Settings and their bounds
+
+
+def _setting_bounds() -> dict[str, tuple[float, float]]:
+    """The bounds of every number, from the table of `RuntimeConfig` and the calls in `StoreConfig`."""
+    found = dict(config._BOUNDS)
+    for call in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(StoreConfig)))):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "check_number":
+            name, low, high = call.args[0], call.args[2], call.args[3]
+            assert isinstance(name, ast.Constant)
+            found.setdefault(str(name.value), (_evaluate(low), _evaluate(high)))
+    return found
+
+
+def _evaluate(node: ast.expr) -> float:
+    value: float = eval(ast.unparse(node), vars(config))  # noqa: S307
+    return value
+
+
+def _names(kind: type) -> str:
+    return ", ".join(f"`{f.name}`" for f in dataclasses.fields(kind))
+
+
+# Commands
+
+
+def _commands(path: str, group: click.Group) -> Iterator[tuple[str, click.Command]]:
+    yield path, group
+    for name in group.list_commands(click.Context(group)):
+        command = group.commands[name]
+        if isinstance(group, Group) and name in group._lazy:
+            module, _, attribute = group._lazy[name][0].partition(":")
+            command = getattr(importlib.import_module(module), attribute)
+        if isinstance(command, click.Group):
+            yield from _commands(f"{path} {name}", command)
+        else:
+            yield f"{path} {name}", command
+
+
+def _command(path: str, command: click.Command) -> str:
+    ctx = click.Context(command, info_name=path)
+    text, _, example = inspect.cleandoc(command.help or "").partition("\b\n")
+    usage = " ".join([path, *command.collect_usage_pieces(ctx)])
+    parts = [f"## {path}", f"```text\n{usage}\n```", " ".join(text.split("\n\n")[0].split())]
+    parts += [" ".join(paragraph.split()) for paragraph in text.split("\n\n")[1:] if paragraph.strip()]
+    if example:
+        lines = example.splitlines()[1:]
+        parts.append("```text\n" + textwrap.dedent("\n".join(lines)).strip() + "\n```")
+    options = [
+        (f"`{_option(option)}`", _cell(option.help or ""), _default(option))
+        for option in command.params
+        if isinstance(option, click.Option) and not option.hidden and option.name not in ("database", "debug")
+    ]
+    if options:
+        parts.append(_table(("option", "what it does", "default"), options))
+    return "\n\n".join(parts)
+
+
+def _option(option: click.Option) -> str:
+    names = " / ".join([", ".join(option.opts), *(option.secondary_opts or [])])
+    if option.is_flag or option.count:
+        return names
+    if isinstance(option.type, click.types._NumberRangeBase) and not option.metavar:
+        return f"{names} N"
+    metavar = option.metavar or (
+        "|".join(str(choice) for choice in option.type.choices)
+        if isinstance(option.type, click.Choice)
+        else option.type.name.upper()
+    )
+    return f"{names} {metavar}"
+
+
+def _default(option: click.Option) -> str:
+    return _value(option.default) if option.show_default else ""
+
+
+# Errors
+
+
+def _prose(one: type) -> str:
+    """The class's own docstring, sentences rejoined."""
+    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(one.__doc__ or "").split("\n\n"))
+
+
+def _attributes(one: type) -> list[str]:
+    if "__init__" not in vars(one):
+        return []
+    tree = ast.parse(textwrap.dedent(inspect.getsource(one.__init__)))  # type: ignore[misc]
+    return [
+        node.targets[0].attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute)
+    ]
+
+
+def _exit_code(one: type[BaseException]) -> int:
+    error = one.__new__(one)
+    error.__dict__.update(dict.fromkeys(_attributes(one), ()))
+    return describe(error)[2]
+
+
+# Log events
+
+_CALL: Final = re.compile(r"([a-z][a-z0-9_]*)")
+_LEVELS: Final = {"debug", "info", "warning", "error", "critical", "exception"}
+
+
+def _log_lines() -> dict[str, tuple[set[str], set[str], str]]:
+    """Every event in the source: its levels, its loggers, its fields."""
+    found: dict[str, tuple[set[str], set[str], list[str]]] = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        if path.relative_to(SOURCE).parts[0] in ("bench", "demo", "testing") or path.name == "noop.py":
+            continue
+        tree = ast.parse(path.read_text())
+        loggers = _loggers(tree)
+        for call in ast.walk(tree):
+            if isinstance(call, ast.Call) and (line := _log_line(call, tree)) is not None:
+                event, level, fields = line
+                levels, names, known = found.setdefault(event, (set(), set(), []))
+                levels.add(level)
+                names.add(loggers.get("log", "forge_jobs"))
+                known += [field for field in fields if field not in known]
+    return {
+        event: (levels, names, UNNAMED_FIELDS.get(event, ", ".join(fields)))
+        for event, (levels, names, fields) in found.items()
+    }
+
+
+def _loggers(tree: ast.Module) -> dict[str, str]:
+    return {
+        target.id: node.value.args[0].value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+        and ast.unparse(node.value.func) == "logging.getLogger"
+        and isinstance(node.value.args[0], ast.Constant)
+        and isinstance(node.value.args[0].value, str)
+    }
+
+
+def _log_line(call: ast.Call, tree: ast.Module) -> tuple[str, str, list[str]] | None:
+    function = ast.unparse(call.func)
+    if function == "tell" and len(call.args) == 3 and isinstance(call.args[2], ast.Constant):
+        level = ast.unparse(call.args[1]).rpartition(".")[2].lower()
+        return str(call.args[2].value), level, _told(call, tree)
+    if not function.startswith("log.") or function[4:] not in _LEVELS or not call.args:
+        return None
+    template = call.args[0]
+    if not isinstance(template, ast.Constant) or not isinstance(template.value, str):
+        return None
+    match = _CALL.match(template.value)
+    assert match is not None, template.value
+    level = EXCEPTION_LEVEL if function == "log.exception" else function[4:]
+    return match[1], level, re.findall(r"(\w+)=%", template.value)
+
+
+def _told(call: ast.Call, tree: ast.Module) -> list[str]:
+    """The fields of a `tell`: the keys of the mapping that it spreads, then its keywords."""
+    names: list[str] = []
+    for keyword in call.keywords:
+        if keyword.arg is not None:
+            names.append(keyword.arg)
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+                names += [str(key.value) for key in node.value.keys if isinstance(key, ast.Constant)]
+    return names
+
+
+# The numbers of the README
+
+NUMBERS: Final[Mapping[str, str]] = {
+    "drain": "run no-op jobs, one process, 100 slots",
+    "drain_10": "the same with 10 slots, against a commit per claim and per finish",
+    "drain_2p": "two processes on one file",
+    "enqueue_one": "enqueue, one caller who waits for each answer",
+    "enqueue_concurrent": "enqueue, 100 callers in one process",
+    "enqueue_bulk": "`enqueue_bulk`",
+    "pickup_p50": "from enqueue to handler, same process, median",
+    "pickup_p99": "the same, 99th percentile",
+    "pickup_other_process_p50": "from enqueue to handler, another process, median",
+    "pickup_other_process_p99": "the same, 99th percentile",
+    "claim_at_1m": "claim 100 jobs beside a million ready ones; ratio to ten thousand",
+    "claim_future_band": "claim 100 jobs beside 100 000 scheduled ones of better priority; ratio to none",
+    "idle_rss": "memory of an idle worker",
+    "idle_cpu": "one core's share that an idle worker uses",
+}
+BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
+
+
+def numbers(run: Mapping[str, Any]) -> str:
+    """The table of the README from the document of `forge-jobs bench --json`."""
+    results = {result["name"]: result for result in run["results"]}
+    rows = []
+    for name, what in NUMBERS.items():
+        result = results.get(name)
+        if result is None or result["value"] is None:
+            continue
+        value = _number(round(result["value"])) if result["value"] >= 100 else f"{result['value']:.3g}"
+        ratio = "" if result["ratio"] is None else f"{result['ratio']:.2f}"
+        rows.append((what, f"{value} {result['unit']}", ratio, f"`forge-jobs bench --only {name}`"))
+    place = run["environment"]
+    versions = place["versions"]
+    return "\n\n".join(
+        [
+            f"Measured on {place['taken_at'][:10]} on a shared {place['cores']}-core machine ({place['cpu']}, "
+            f"{place['file_system']}) with other work on it: load {', '.join(f'{load:g}' for load in place['load'])} "
+            f"at the start. Python {versions['python']}, SQLite {versions['sqlite']}, "
+            f"durability `{place['durability']}`, {_number(place['jobs'])} jobs, median of {place['repeat']}.",
+            _table(("measure", "value", "ratio to raw limit", "command"), rows),
+        ]
+    )
+
+
+def write_numbers(page: Path, run: Path) -> None:
+    """Put the table of a run between the marks of the page."""
+    text = page.read_text()
+    head, _, rest = text.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    if not tail:
+        raise Outdated(f"{page} lacks the marks {BEGIN} and {END}")
+    page.write_text(f"{head}{BEGIN}\n\n{numbers(json.loads(run.read_text()))}\n\n{END}{tail}")
+
+
+# Markdown
+
+
+def _page(title: str, *parts: str) -> str:
+    body = "\n\n".join(textwrap.dedent(part).strip() for part in parts)
+    return f"# {title}\n\n{NOTE}\n\n{body}\n"
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"(?<!\\)\|", r"\\|", text)
+
+
+def _value(value: Any) -> str:
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case tuple() | list():
+            return ", ".join(f"`{one}`" for one in value)
+        case int() | float():
+            return _number(value)
+    return f"`{value}`"
+
+
+def _number(value: float) -> str:
+    return f"{value:,}".replace(",", " ") if isinstance(value, int) else f"{value:g}"
+
+
+def _bounds(bounds: tuple[float, float]) -> str:
+    return f"{_number(bounds[0])} … {_number(bounds[1])}"
+
+
+def _limit(value: Any, unit: str) -> str:
+    if unit == "years":
+        return f"{value[0]} … {value[1]}"
+    return _bounds(value) if isinstance(value, tuple) else f"at most {_number(value)}"
+
+
+def _range(bounds: tuple[float, float] | None) -> str:
+    return "" if bounds is None else _bounds(bounds)
+
+
+def _same(table: str, told: Mapping[str, Any], found: Sequence[str] | Mapping[str, Any]) -> None:
+    missing, gone = set(found) - set(told), set(told) - set(found)
+    if missing or gone:
+        raise Outdated(f"docs/generate.py: {table} lacks {sorted(missing)} and has {sorted(gone)}, which are gone")
+
+
+def outdated() -> list[str]:
+    """The pages that do not say what the code says."""
+    return [page for page, make in PAGES.items() if not (DOCS / page).exists() or (DOCS / page).read_text() != make()]
+
+
+def main(arguments: Sequence[str]) -> int:
+    if arguments and arguments[0] == "--numbers":
+        write_numbers(ROOT / "README.md", Path(arguments[1]))
+        return 0
+    if arguments == ["--check"]:
+        for page in outdated():
+            sys.stderr.write(f"docs/{page} is not up to date: python docs/generate.py\n")
+        return 1 if outdated() else 0
+    for page, make in PAGES.items():
+        (DOCS / page).write_text(make())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,123 @@
+"""`forge-jobs jobs tail`: events as they happen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import click
+import rich_click
+
+from forge_jobs.cli import job_view, output
+from forge_jobs.cli.job_filter import names
+from forge_jobs.cli.lazy_group import Command
+from forge_jobs.cli.parameters import global_options
+from forge_jobs.cli.settings import Settings
+from forge_jobs.cli.store import run
+from forge_jobs.clock import from_us
+from forge_jobs.ids import parse_id
+from forge_jobs.storage.protocol import Storage
+from forge_jobs.storage.types.event import JobEvent
+
+POLL_S: Final = 0.5
+LATE: Final = timedelta(seconds=15)
+"""Processes write their events every few seconds: ones this old may still turn up."""
+PAGE: Final = 5_000
+
+
+@rich_click.command("tail", cls=Command)
+@rich_click.option("--queue", "queues", multiple=True, callback=names, help="Of this queue; several may be given.")
+@rich_click.option("--kind", "kinds", multiple=True, callback=names, help="Of this kind; several may be given.")
+@rich_click.option("--id", "ids", multiple=True, metavar="ID", help="Of this job; several may be given.")
+@rich_click.option("--json", "--jsonl", "as_json", is_flag=True, help="Print one JSON document a line.")
+@global_options
+@click.pass_context
+def tail(
+    ctx: click.Context,
+    queues: tuple[str, ...] | None,
+    kinds: tuple[str, ...] | None,
+    ids: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Follow events as they happen, until Ctrl-C. Above a thousand a second they come as counts.
+
+    \b
+    Example:
+      forge-jobs jobs tail --queue mail
+      forge-jobs jobs tail --id 01JH3V7M8Q2X4N5P6R7S8T9VWX --jsonl
+    """
+    job_ids = {parse_id(id) for id in ids}
+
+    def fits(event: JobEvent) -> bool:
+        return (
+            (queues is None or event.queue in queues)
+            and (kinds is None or event.kind in kinds)
+            and (not job_ids or event.job_id in job_ids)
+        )
+
+    async def work(storage: Storage, settings: Settings) -> None:
+        output.say(f"following {storage.url}; Ctrl-C ends it")
+        follower = Follower(storage, from_us(storage.clock.now_us()))
+        while True:
+            for event in await follower.new():
+                if fits(event):
+                    _print(event, as_json)
+            await asyncio.sleep(POLL_S)
+
+    try:
+        run(ctx, work)
+    except KeyboardInterrupt:  # how it is meant to end
+        pass
+
+
+class Follower:
+    """Events at or after `start`, each once, though they are written late and out of order."""
+
+    def __init__(self, storage: Storage, start: datetime) -> None:
+        self._storage = storage
+        self._start = start
+        self._seen: Counter[JobEvent] = Counter()
+
+    async def new(self) -> list[JobEvent]:
+        """What has turned up since the last call, oldest first."""
+        now = from_us(self._storage.clock.now_us())
+        since = max(self._start, now - LATE)
+        minute = now.replace(second=0, microsecond=0)
+        found = Counter(await self._between(since, now + timedelta(seconds=1)))
+        for counted in (minute - timedelta(minutes=1), minute):  # counts stand at the start of their minute
+            if counted >= self._start.replace(second=0, microsecond=0) and counted < since:
+                events = await self._between(counted, counted + timedelta(microseconds=1))
+                found.update(event for event in events if event.count > 1)
+        fresh = found - self._seen
+        self._seen = found
+        return sorted(fresh.elements(), key=lambda event: event.at_us)
+
+    async def _between(self, since: datetime, until: datetime) -> list[JobEvent]:
+        found: list[JobEvent] = []
+        while True:
+            page = await self._storage.events.timeline(since, until, limit=PAGE)
+            if len(page) < PAGE:
+                return [*found, *page]
+            last = page[-1].at_us
+            whole = [event for event in page if event.at_us < last]  # the last instant may go on behind the page
+            found.extend(whole or page)
+            since = from_us(last if whole else last + 1)
+
+
+def _print(event: JobEvent, as_json: bool) -> None:
+    if as_json:
+        output.json_lines([job_view.event(event)])
+    else:
+        at = from_us(event.at_us).astimezone(UTC).strftime("%H:%M:%S.%f")[:-3]
+        what = event.job_id or f"{event.count} jobs"
+        parts = [f"{at}Z", event.type.ljust(10), what, event.kind, f"queue={event.queue}"]
+        if event.attempt is not None:
+            parts.append(f"attempt={event.attempt}")
+        if event.cause is not None:
+            parts.append(f"cause={event.cause}")
+        if event.duration_us is not None:
+            parts.append(f"took={job_view.duration(event)}")
+        output.line("  ".join(parts))
+    output.flush()

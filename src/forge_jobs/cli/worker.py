@@ -1,0 +1,226 @@
+"""`forge-jobs worker`: a process that runs jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from enum import Enum, auto
+from typing import Final
+
+import click
+import rich_click
+
+from forge_jobs import failpoints, limits
+from forge_jobs.cli import output
+from forge_jobs.cli.errors import FAILURE, Failure, Usage, report
+from forge_jobs.cli.lazy_group import Command
+from forge_jobs.cli.load_registry import load_registry
+from forge_jobs.cli.logs import log_to_stderr
+from forge_jobs.cli.parameters import Duration, Invocation, global_options
+from forge_jobs.cli.settings import Settings
+from forge_jobs.cli.store import opened, settings_of
+from forge_jobs.runtime.handler import HandlerRegistry
+from forge_jobs.runtime.queue_runtime import QueueRuntime
+from forge_jobs.storage.protocol import Storage
+
+log = logging.getLogger("forge_jobs.worker")
+
+THREADS_GRACE_S: Final = 1.0
+"""How long threads of handlers get to end once everything is recorded; they do not keep the process alive."""
+OVERRUN_S: Final = 5.0
+"""A shutdown that takes longer than its grace and this much is cut off."""
+SPARE_THREADS: Final = 8
+"""For what is not a handler: name look-ups, file checks."""
+
+
+@rich_click.command("worker", cls=Command)
+@rich_click.argument("target", metavar="MODULE:REGISTRY")
+@rich_click.option("--queues", metavar="NAME,…", help="The queues to serve; `default` if not given.")
+@rich_click.option(
+    "--slots",
+    type=click.IntRange(1, limits.SLOTS_PER_PROCESS),
+    help="Most jobs of one queue at a time in this process; 10 if not given.",
+)
+@rich_click.option("--name", metavar="LABEL", help="What people call this worker.")
+@rich_click.option("--drain", is_flag=True, help="Stop when nothing of these queues and kinds is ready or running.")
+@rich_click.option("--drain-all", is_flag=True, help="Stop when nothing waits for a later time either.")
+@rich_click.option("--grace", type=Duration(), help="How long handlers get to end at shutdown; 25s if not given.")
+@global_options
+@click.pass_context
+def worker(
+    ctx: click.Context,
+    target: str,
+    queues: str | None,
+    slots: int | None,
+    name: str | None,
+    drain: bool,
+    drain_all: bool,
+    grace: timedelta | None,
+) -> None:
+    """Run the jobs whose handlers are in REGISTRY of MODULE, found from the current directory.
+
+    SIGTERM or Ctrl-C stops it: no new jobs, and handlers are told and get their grace. A second one ends them at once,
+    a third the process. Exit code 1 if work was abandoned or the store became unusable.
+
+    \b
+    Example:
+      forge-jobs worker app:handlers
+      forge-jobs worker app:handlers --queues mail,default --slots 20
+      forge-jobs worker app:handlers --drain
+    """
+    if drain and drain_all:
+        raise click.UsageError("give --drain or --drain-all, not both", ctx=ctx)
+    settings = settings_of(
+        ctx,
+        queues=None if queues is None else _names(queues),
+        slots=slots,
+        worker_name=name,
+        shutdown_grace_s=None if grace is None else grace.total_seconds(),
+    )
+    _check_slots(settings)
+    log_to_stderr(settings.log_level, settings.log_format)
+    handlers = load_registry(target)
+    failpoints.arm_from(os.environ)
+    until = Until.ALL_DONE if drain_all else Until.DRAINED if drain else Until.STOPPED
+    debug = ctx.ensure_object(Invocation).debug
+    ctx.exit(asyncio.run(_work(settings, handlers, until, debug=debug)))
+
+
+class Until(Enum):
+    """When a worker ends by itself."""
+
+    STOPPED = auto()
+    DRAINED = auto()
+    ALL_DONE = auto()
+
+
+async def _work(settings: Settings, handlers: HandlerRegistry, until: Until, *, debug: bool) -> int:
+    """Run a worker to its end; its exit code."""
+    threads = ThreadPoolExecutor(_threads_for(settings), thread_name_prefix="forge-handler")
+    asyncio.get_running_loop().set_default_executor(threads)
+    abandoned = 0
+    try:
+        async with opened(settings, create=True) as storage:
+            runtime = _runtime(storage, handlers, settings)
+            _stop_on_signals(runtime, settings)
+            try:
+                await runtime.start()
+                _introduce(runtime, storage, handlers)
+                if until is Until.STOPPED:
+                    await runtime.run()
+                else:
+                    await runtime.drain(all=until is Until.ALL_DONE)
+                if runtime.env.health.fatal is not None:
+                    raise runtime.env.health.fatal
+            finally:
+                abandoned = runtime.report.abandoned
+        if abandoned:
+            what = (
+                "1 handler would not end; its job was"
+                if abandoned == 1
+                else f"{abandoned} handlers would not end; their jobs were"
+            )
+            raise Failure(f"{what} given back")
+    except Exception as error:
+        code = report(error, debug=debug)
+    else:
+        code = 0
+    threads.shutdown(wait=False, cancel_futures=True)
+    if abandoned or not await _threads_ended():
+        _exit_now(code)  # what would not end must not keep the process, nor does Python's own wait for it have a limit
+    return code
+
+
+def _check_slots(settings: Settings) -> None:
+    """Refuse more slots than a process may have, before a store is opened."""
+    slots, queues = settings.runtime.slots, len(settings.queues)
+    if slots * queues > limits.SLOTS_PER_PROCESS:
+        raise Usage(
+            f"slots {slots} for each of {queues} queues are more than {limits.SLOTS_PER_PROCESS} in one process"
+        )
+
+
+def _runtime(storage: Storage, handlers: HandlerRegistry, settings: Settings) -> QueueRuntime:
+    return QueueRuntime(
+        storage,
+        handlers,
+        settings.queues,
+        slots=settings.runtime.slots if settings.is_given("slots") else None,
+        name=settings.worker_name,
+        config=settings.runtime,
+    )
+
+
+def _introduce(runtime: QueueRuntime, storage: Storage, handlers: HandlerRegistry) -> None:
+    kinds = ", ".join(handlers.kinds()) or "none, the registry is empty"
+    with contextlib.suppress(OSError):  # nobody reads it, which is no reason not to work
+        output.line(f"worker {runtime.host_id}: store {storage.url}; queues {', '.join(runtime.queues)}; kinds {kinds}")
+        output.flush()
+
+
+def _stop_on_signals(runtime: QueueRuntime, settings: Settings) -> None:
+    """First: stop, and let handlers end. Second: end them. Third: end the process.
+
+    Python's own signal handlers, not the event loop's: they run also while a handler blocks the loop. Such a one is
+    the reason for the timer as well.
+    """
+    loop = asyncio.get_running_loop()
+    received = 0
+
+    def stop(number: int, frame: object) -> None:
+        nonlocal received
+        received += 1
+        if received >= 3:
+            _exit_now(FAILURE)
+        hurry = received == 2
+        limit = OVERRUN_S + (0 if hurry else settings.runtime.shutdown_grace_s)
+        watch = threading.Timer(limit, _overrun)
+        watch.daemon = True
+        watch.start()
+        loop.call_soon_threadsafe(lambda: runtime.request_stop(hurry=hurry))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+
+
+def _overrun() -> None:
+    log.critical("shutdown_overrun: a handler blocks the event loop; its jobs are given back once they are stale")
+    _exit_now(FAILURE)
+
+
+def _exit_now(code: int) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
+            stream.flush()
+    os._exit(code)
+
+
+async def _threads_ended() -> bool:
+    """Whether every thread that Python would wait for at exit ends within a moment."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + THREADS_GRACE_S
+    main = threading.main_thread()
+    while any(thread is not main and not thread.daemon for thread in threading.enumerate()):
+        if loop.time() >= until:
+            return False
+        await asyncio.sleep(0.01)
+    return True
+
+
+def _threads_for(settings: Settings) -> int:
+    """Enough for every slot to be in `asyncio.to_thread` at once; they are made when needed."""
+    return min(settings.runtime.slots * len(settings.queues), limits.SLOTS_PER_PROCESS) + SPARE_THREADS
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise click.BadParameter("names no queue", param_hint="--queues")
+    return names

@@ -1,0 +1,64 @@
+"""How the demo is run: its size, its limits, and the timings scaled down so that a crash is over in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Final
+
+from forge_jobs import RuntimeConfig
+from forge_jobs.storage.types.queue import BackoffPolicy, QueueChange
+
+MIN_ITEMS: Final = 100
+SECONDS_OF_BUDGET: Final = 18
+BUDGET_PER_S: Final = (4, 24)
+"""The budget is the corpus over the former, within the latter: a run lasts half a minute, and no machine is too slow to
+exceed it."""
+
+TIMINGS: Final = RuntimeConfig(
+    heartbeat_s=0.3, stale_s=2.0, reaper_s=0.3, supervisor_s=0.2, poll_ms=100, event_flush_s=0.2, shutdown_grace_s=0.7
+)
+BACKOFF: Final = QueueChange(backoff_base_s=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One run. `kill_at` and `stop_at` are shares of the files that have ended; `slots` are per queue and worker.
+
+    `budget_per_s` is how many requests the upstream answers; by default it follows from the number of files.
+    """
+
+    items: int = 400
+    seed: int = 1
+    budget_per_s: int | None = None
+    slots: int = 6
+    kill_at: float = 0.25
+    stop_at: float = 0.55
+    time_limit_s: float = 120.0
+
+    def budget(self, files: int) -> int:
+        """Requests per second that the upstream answers for a corpus of so many files."""
+        least, most = BUDGET_PER_S
+        return self.budget_per_s or min(max(files // SECONDS_OF_BUDGET, least), most)
+
+
+def environment(outer: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a worker: `outer` without the settings of another forge-jobs, and with the timings."""
+    own = {key: value for key, value in outer.items() if not key.startswith("FORGE_")}
+    return own | {f"FORGE_{name.upper()}": f"{value:g}" for name, value, _ in scaled()}
+
+
+def scaled() -> Iterator[tuple[str, float, float]]:
+    """The timings that differ from their default: name, value, default."""
+    usual = RuntimeConfig()
+    for field in fields(RuntimeConfig):
+        value, default = getattr(TIMINGS, field.name), getattr(usual, field.name)
+        if value != default:
+            yield field.name, value, default
+
+
+def timings_in_words() -> str:
+    """What was scaled down, for the first lines of the demo."""
+    parts = [f"{name} {value:g} (default {default:g})" for name, value, default in scaled()]
+    parts.append(f"backoff base {BACKOFF.backoff_base_s:g} s (default {BackoffPolicy().base_s:g})")
+    return ", ".join(parts)

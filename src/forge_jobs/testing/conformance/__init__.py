@@ -1,0 +1,94 @@
+"""What a storage backend must do, as tests.
+
+A third party's backend is tested by two short files. `conftest.py` says how to open it:
+
+    class MyBackend:
+        name = "mine"
+        def open(self, clock): ...    # an async context manager that gives a new, empty Storage
+        def reopen(self, clock): ...  # the same for the store that `open` made last
+
+    @pytest.fixture
+    def backend(tmp_path):
+        return MyBackend(tmp_path)
+
+and `test_my_conformance.py` takes in the suite:
+
+    from forge_jobs.testing.conformance import *
+
+It needs pytest with pytest-asyncio in its mode `auto`, and hypothesis. Tests marked `slow` are long proofs.
+"""
+
+import pytest
+
+pytest.register_assert_rewrite(
+    *(
+        f"{__name__}.{module}"
+        for module in (
+            "admin", "arrange", "cancel", "claim", "dedupe", "durability", "enqueue", "events", "finalize",
+            "heartbeat", "lifecycle_matrix", "model", "processes", "queues", "reaper", "retention", "state_machine",
+            "throttle",
+        )
+    )
+)  # fmt: skip
+
+from forge_jobs.testing.conformance.admin import (  # noqa: E402
+    TestActOnMany,
+    TestCounts,
+    TestFilter,
+    TestList,
+    TestNextDue,
+    TestRetry,
+    TestRunNow,
+)
+from forge_jobs.testing.conformance.backend import Backend  # noqa: E402
+from forge_jobs.testing.conformance.cancel import TestCancel, TestDelete  # noqa: E402
+from forge_jobs.testing.conformance.claim import (  # noqa: E402
+    TestClaim,
+    TestClaimAlone,
+    TestClaimAndSettings,
+    TestSettleAndClaim,
+)
+from forge_jobs.testing.conformance.dedupe import TestDedupe, TestDedupeInBulk, TestUniqueFor  # noqa: E402
+from forge_jobs.testing.conformance.durability import TestReopen, TestTwoStores, TestWake  # noqa: E402
+from forge_jobs.testing.conformance.enqueue import (  # noqa: E402
+    TestEnqueue,
+    TestEnqueueAgain,
+    TestEnqueueBulk,
+    TestFullQueue,
+)
+from forge_jobs.testing.conformance.events import TestAudit, TestEvents  # noqa: E402
+from forge_jobs.testing.conformance.finalize import (  # noqa: E402
+    TestAttempts,
+    TestErrors,
+    TestFinalize,
+    TestProgress,
+)
+from forge_jobs.testing.conformance.fixtures import beater, clock, neighbour, storage  # noqa: E402
+from forge_jobs.testing.conformance.heartbeat import TestHeartbeat  # noqa: E402
+from forge_jobs.testing.conformance.lifecycle_matrix import TestLifecycleMatrix  # noqa: E402
+from forge_jobs.testing.conformance.processes import TestProcesses  # noqa: E402
+from forge_jobs.testing.conformance.queues import (  # noqa: E402
+    TestDeleteQueue,
+    TestPause,
+    TestQueueCounts,
+    TestQueueSettings,
+)
+from forge_jobs.testing.conformance.reaper import TestExpire, TestRevive, TestReviveAndClocks  # noqa: E402
+from forge_jobs.testing.conformance.retention import TestRetention  # noqa: E402
+from forge_jobs.testing.conformance.state_machine import TestStateMachine  # noqa: E402
+from forge_jobs.testing.conformance.throttle import (  # noqa: E402
+    TestCoolDown,
+    TestCoolDownIsForgotten,
+    TestThrottled,
+)
+
+__all__ = [
+    "Backend", "TestActOnMany", "TestAttempts", "TestAudit", "TestCancel", "TestClaim", "TestClaimAlone",
+    "TestClaimAndSettings", "TestCoolDown", "TestCoolDownIsForgotten", "TestCounts", "TestDedupe",
+    "TestDedupeInBulk", "TestDelete", "TestDeleteQueue", "TestEnqueue", "TestEnqueueAgain", "TestEnqueueBulk",
+    "TestErrors", "TestEvents", "TestExpire", "TestFilter", "TestFinalize", "TestFullQueue", "TestHeartbeat",
+    "TestLifecycleMatrix", "TestList", "TestNextDue", "TestPause", "TestProcesses", "TestProgress",
+    "TestQueueCounts", "TestQueueSettings", "TestReopen", "TestRetention", "TestRetry", "TestRevive",
+    "TestReviveAndClocks", "TestRunNow", "TestSettleAndClaim", "TestStateMachine", "TestThrottled",
+    "TestTwoStores", "TestUniqueFor", "TestWake", "beater", "clock", "neighbour", "storage",
+]  # fmt: skip

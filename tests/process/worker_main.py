@@ -1,0 +1,78 @@
+"""A worker process for the tests: `python -m process.worker_main worker MODULE:REGISTRY --database URL …`.
+
+The arguments and `FORGE_…` variables are those of `forge-jobs worker`; `FORGE_FAILPOINTS` arms failpoints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, NoReturn
+
+from forge_jobs import (
+    QueueRuntime,
+    RuntimeConfig,
+    StorageError,
+    StoreConfig,
+    StoreUnavailable,
+    failpoints,
+    open_storage,
+)
+
+WHOLE = frozenset({"slots", "max_crashes", "max_attempts", "payload_max"})
+
+
+def main() -> NoReturn:
+    logging.basicConfig(level=logging.INFO, format="%(relativeCreated)d %(levelname)s %(name)s %(message)s")
+    failpoints.arm_from(os.environ)
+    try:
+        status = asyncio.run(work(parse()))
+    except (StorageError, StoreUnavailable) as error:
+        logging.critical("unusable: %s", error)
+        status = 1
+    logging.shutdown()
+    os._exit(status)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("command", choices=["worker"])
+    parser.add_argument("handlers")
+    for option in ("--database", "--queues", "--slots", "--name"):
+        parser.add_argument(option, required=True)
+    return parser.parse_args()
+
+
+async def work(asked: argparse.Namespace) -> int:
+    module, _, attribute = asked.handlers.partition(":")
+    handlers = getattr(importlib.import_module(module), attribute)
+    async with open_storage(asked.database, config=StoreConfig(**from_environment(StoreConfig))) as storage:
+        runtime = QueueRuntime(
+            storage,
+            handlers,
+            queues=asked.queues.split(","),
+            slots=int(asked.slots),
+            name=asked.name,
+            config=RuntimeConfig(**from_environment(RuntimeConfig)),
+        )
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, runtime.request_stop)
+        await runtime.run()
+        return 1 if runtime.report.abandoned else 0
+
+
+def from_environment(kind: Any, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """The fields of a configuration that the environment names."""
+    found = {field.name: environment.get(f"FORGE_{field.name.upper()}") for field in fields(kind)}
+    return {name: int(text) if name in WHOLE else float(text) for name, text in found.items() if text is not None}
+
+
+if __name__ == "__main__":
+    main()
+    sys.exit()

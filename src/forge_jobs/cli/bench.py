@@ -72,10 +72,18 @@ def bench(backend: str, as_json: bool, jobs: int, only: tuple[str, ...], repeat:
       forge-jobs bench
       forge-jobs bench --only drain,enqueue_bulk --jobs 10000 --json
     """
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the scratch store is removed
+    ended: list[int] = []
+
+    def end(number: int, _: object) -> None:  # in good order, so that the scratch store is removed
+        ended.append(number)
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
     plan = Plan(jobs=jobs, repeat=repeat, only=only, directory=directory)
     with RunDisplay(Console(stderr=True)) as display:
         report = run(plan, display)
+    if ended:  # it came where Python drops exceptions, as in a destructor
+        sys.exit(128 + ended[0])
     if as_json:
         output.document(asdict(report))
     else:

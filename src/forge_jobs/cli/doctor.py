@@ -21,8 +21,8 @@ from forge_jobs.cli.output import Column
 from forge_jobs.cli.parameters import global_options, json_option
 from forge_jobs.cli.settings import Settings
 from forge_jobs.cli.store import opened, settings_of
-from forge_jobs.cli.unserved import find_unserved
 from forge_jobs.cli.workers import describe as describe_unserved
+from forge_jobs.runtime.unserved import find_unserved
 from forge_jobs.storage.error import ForgeError
 from forge_jobs.storage.open import masked
 from forge_jobs.storage.protocol import Storage

@@ -49,7 +49,7 @@ def export(ctx: click.Context, chosen: JobFilter, format: str, limit: int | None
         written, cursor = 0, None
         while limit is None or written < limit:
             size = PAGE if limit is None else min(PAGE, limit - written)
-            page = await storage.jobs.list_jobs(chosen, limit=size, cursor=cursor)
+            page = await storage.jobs.list_jobs(chosen, limit=size, cursor=cursor, with_total=False)
             for job in page.items:
                 writer.write(row(job))
             written += len(page.items)

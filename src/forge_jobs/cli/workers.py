@@ -16,8 +16,8 @@ from forge_jobs.cli.output import Column
 from forge_jobs.cli.parameters import global_options, list_options
 from forge_jobs.cli.settings import Settings
 from forge_jobs.cli.store import run
-from forge_jobs.cli.unserved import Unserved, find_unserved
 from forge_jobs.clock import from_us
+from forge_jobs.runtime.unserved import Unserved, find_unserved
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.process import ProcessRow
 

@@ -129,7 +129,7 @@ async def _jobs(storage: Storage, since: datetime) -> tuple[JobFact, ...]:
     facts: list[JobFact] = []
     cursor: str | None = None
     while True:
-        page = await storage.jobs.list_jobs(JobFilter(kinds=KINDS), limit=PAGE, cursor=cursor)
+        page = await storage.jobs.list_jobs(JobFilter(kinds=KINDS), limit=PAGE, cursor=cursor, with_total=False)
         for row in page.items:
             detail = await storage.jobs.get(row.id)
             mishaps = () if detail is None else detail.history

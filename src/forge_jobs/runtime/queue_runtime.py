@@ -18,7 +18,7 @@ from forge_jobs.runtime.deadlines import Deadlines
 from forge_jobs.runtime.env import RuntimeEnv
 from forge_jobs.runtime.exchange import Exchanger, Line
 from forge_jobs.runtime.handler import HandlerRegistry
-from forge_jobs.runtime.loops import cleanup, fence, lag, progress, reaper
+from forge_jobs.runtime.loops import cleanup, fence, lag, progress, reaper, unserved
 from forge_jobs.runtime.loops.heartbeat import Heartbeat
 from forge_jobs.runtime.loops.loop import Loop, run_loop
 from forge_jobs.runtime.routing import DefaultRouter, Router
@@ -31,7 +31,7 @@ from forge_jobs.storage.types.process import ProcessState
 
 log = logging.getLogger("forge_jobs.runtime")
 
-LOOPS: Final[tuple[Loop, ...]] = (fence.LOOP, reaper.LOOP, cleanup.LOOP, progress.LOOP, lag.LOOP)
+LOOPS: Final[tuple[Loop, ...]] = (fence.LOOP, reaper.LOOP, cleanup.LOOP, progress.LOOP, lag.LOOP, unserved.LOOP)
 END_GRACE_S: Final = 2.0
 """How long handlers get to end after their tasks were cancelled."""
 SETTLE_GRACE_S: Final = 2.0
@@ -143,6 +143,7 @@ class QueueRuntime:
         self._exchange_task = self._spawn(env.exchanger.run(), "exchange")
         for loop in LOOPS:
             self._spawn(run_loop(env, loop), loop.name)
+        await env.heartbeat.beat_now()  # so that the list of processes shows the slots that are open now
 
     async def _undo_start(self) -> None:
         """Leave nothing of a start that failed, so that it can be tried again."""
@@ -191,6 +192,8 @@ class QueueRuntime:
             except TimeoutError:
                 look = min(look * 1.2, DRAIN_LOOK_MAX_S)
         await self.stop()
+        if env.health.fatal is not None:
+            raise env.health.fatal
 
     def request_stop(self, *, hurry: bool = False) -> None:
         """Ask `run` or `drain` to stop; with `hurry` handlers are ended at once, without their grace."""

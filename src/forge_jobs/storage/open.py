@@ -85,11 +85,12 @@ async def migrate(url: str, *, plan: bool = False) -> list[str]:
     database = Path(sqlite_path(url)).absolute()
     if plan and not database.exists():
         return [step.sql for step in steps.migrations()]
-    opened = connection.connect(database, create=not plan)
     try:
-        chosen = steps.pending(opened) if plan else steps.migrate(opened, database)
+        opened = connection.look_at(database) if plan else connection.connect(database, create=True)
+        try:
+            chosen = steps.pending(opened) if plan else steps.migrate(opened, database)
+        finally:
+            opened.close()
     except sqlite3.Error as error:
         raise connection.translate(error, database) from error
-    finally:
-        opened.close()
     return [step.sql for step in chosen]

@@ -159,11 +159,16 @@ class JobStore(Protocol):
     async def get(self, job_id: JobId) -> JobDetail | None:
         """Everything about one job, or None."""
 
-    async def list_jobs(self, chosen: JobFilter, *, limit: int = 50, cursor: str | None = None) -> Page:
-        """One page of the jobs that `chosen` names, newest enqueued first, with their true total."""
+    async def list_jobs(
+        self, chosen: JobFilter, *, limit: int = 50, cursor: str | None = None, with_total: bool = True
+    ) -> Page:
+        """One page of the jobs that `chosen` names, newest id first, with their true total unless told otherwise."""
 
     async def count(self, chosen: JobFilter) -> dict[str, int]:
         """How many jobs `chosen` names, by status."""
+
+    async def waiting_kinds(self) -> dict[str, dict[str, int]]:
+        """How many jobs wait, due or not, by queue and kind."""
 
     async def outstanding(self, queues: Sequence[str], kinds: Sequence[str]) -> Outstanding:
         """What is left to do of these queues and kinds."""

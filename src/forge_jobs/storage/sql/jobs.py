@@ -56,6 +56,7 @@ PROGRESS_OF_JOB = statement("progress_of_job")
 LIST_JOBS = statement("list_jobs")
 COUNT_JOBS = statement("count_jobs")
 CHOOSE_IDS = statement("choose_ids")
+WAITING_KINDS = statement("waiting_kinds")
 OUTSTANDING = statement("outstanding")
 NEXT_DUE = statement("next_due")
 
@@ -273,7 +274,9 @@ class SqlJobs:
             return None
         return await self._driver.read(lambda tx: _detail(tx, job_id))
 
-    async def list_jobs(self, chosen: JobFilter, *, limit: int = 50, cursor: str | None = None) -> Page:
+    async def list_jobs(
+        self, chosen: JobFilter, *, limit: int = 50, cursor: str | None = None, with_total: bool = True
+    ) -> Page:
         if type(limit) is not int or not 1 <= limit <= limits.PAGE:
             raise InvalidInput(f"limit {limit!r} is not within 1 … {limits.PAGE}", field="limit", reason="out_of_range")
         params = filter_params(chosen)
@@ -282,7 +285,7 @@ class SqlJobs:
         def operation(tx: Tx) -> Page:
             rows = tx.rows(LIST_JOBS, {**params, "before": before, "limit": limit + 1})
             items = tuple(job_row(row) for row in rows[:limit])
-            total = sum(count for _, count in tx.rows(COUNT_JOBS, params))
+            total = sum(count for _, count in tx.rows(COUNT_JOBS, params)) if with_total else None
             return Page(items=items, next_cursor=_cursor(items[-1].id) if len(rows) > limit else None, total=total)
 
         return await self._driver.read(operation)
@@ -290,6 +293,12 @@ class SqlJobs:
     async def count(self, chosen: JobFilter) -> dict[str, int]:
         params = filter_params(chosen)
         return await self._driver.read(lambda tx: dict(tx.rows(COUNT_JOBS, params)))
+
+    async def waiting_kinds(self) -> dict[str, dict[str, int]]:
+        found: dict[str, dict[str, int]] = {}
+        for queue, kind, count in await self._driver.read(lambda tx: tx.rows(WAITING_KINDS)):
+            found.setdefault(queue, {})[kind] = count
+        return found
 
     async def outstanding(self, queues: Sequence[str], kinds: Sequence[str]) -> Outstanding:
         params = {"queues": to_json(list(queues)), "kinds": to_json(list(kinds))}

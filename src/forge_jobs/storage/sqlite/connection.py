@@ -100,6 +100,11 @@ def connect(
     return connection
 
 
+def look_at(database: Path) -> sqlite3.Connection:
+    """A connection that cannot change anything, not even the journal mode of somebody else's file."""
+    return sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)
+
+
 def in_transaction(
     connection: sqlite3.Connection,
     turnstile: Turnstile,

@@ -157,6 +157,18 @@ SELECT min(at) FROM (
   SELECT throttled_until FROM forge_queues
   WHERE throttled_until > :now AND name IN (SELECT value FROM json_each(:queues)))
 
+-- name: waiting_kinds
+-- Each part is answered from its covering index.
+SELECT queue, kind, sum(jobs) FROM (
+  SELECT queue, kind, count(*) AS jobs FROM forge_jobs INDEXED BY forge_jobs_ready
+  WHERE ready = 1 AND alone = 0 GROUP BY queue, kind
+  UNION ALL
+  SELECT queue, kind, count(*) FROM forge_jobs INDEXED BY forge_jobs_alone
+  WHERE ready = 1 AND alone = 1 GROUP BY queue, kind
+  UNION ALL
+  SELECT queue, kind, count(*) FROM forge_jobs INDEXED BY forge_jobs_bands WHERE ready = 0 GROUP BY queue, kind)
+GROUP BY queue, kind
+
 -- name: outstanding
 SELECT
   count(*) FILTER (WHERE j.ready IS NOT NULL AND j.scheduled_at <= :now AND p.queue IS NULL

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from forge_jobs.clock import Clock, SystemClock
 from forge_jobs.config import StoreConfig
-from forge_jobs.storage.error import ConfigError, StoreUnavailable
+from forge_jobs.storage.error import ConfigError, SchemaMismatch, StoreUnavailable
 from forge_jobs.storage.sql.book import load_book
 from forge_jobs.storage.sql.enqueue import KnownQueues
 from forge_jobs.storage.sql.events import SqlEvents
@@ -129,6 +129,8 @@ async def open_sqlite(path: str, *, clock: Clock | None, config: StoreConfig, cr
         raise ConfigError(f"SQLite {sqlite3.sqlite_version} is too old; 3.38 or newer is needed")
     book = load_book(files("forge_jobs.storage.sqlite").joinpath("overlay.sql"))
     if database is not None:
+        if not create:
+            await asyncio.get_running_loop().run_in_executor(None, _check_ours, database)
         await asyncio.get_running_loop().run_in_executor(None, _migrate, database, config)
     driver = SqliteDriver(database, book, clock or SystemClock(), config)
     if database is None:
@@ -150,6 +152,17 @@ def drop(database: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _check_ours(database: Path) -> None:
+    """A database that never was ours is left alone."""
+    try:
+        with contextlib.closing(sqlite.look_at(database)) as connection:
+            version = schema_version(connection)
+    except sqlite3.Error as error:
+        raise sqlite.translate(error, database) from error
+    if version == 0:
+        raise SchemaMismatch(f"{database} holds no forge-jobs schema; `forge-jobs db create` adds it")
 
 
 def _migrate(database: Path, config: StoreConfig) -> None:
@@ -217,12 +230,11 @@ def _inspect(database: Path | None) -> dict[str, Any]:
 
 
 def _backup(database: Path, path: Path) -> None:
-    source = sqlite.connect(database)
-    target = sqlite3.connect(path)
     try:
-        source.backup(target)
+        with (
+            contextlib.closing(sqlite.connect(database)) as source,
+            contextlib.closing(sqlite3.connect(path)) as target,
+        ):
+            source.backup(target)
     except sqlite3.Error as error:
         raise sqlite.translate(error, path) from error
-    finally:
-        target.close()
-        source.close()

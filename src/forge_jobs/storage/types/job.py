@@ -260,8 +260,9 @@ class JobFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """One page of jobs, newest enqueued first; `next_cursor` is opaque and null on the last page."""
+    """One page of jobs, newest id first; `next_cursor` is opaque and null on the last page, `total` null if it was
+    not asked for."""
 
     items: tuple[JobRow, ...]
     next_cursor: str | None
-    total: int
+    total: int | None

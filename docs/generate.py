@@ -56,7 +56,7 @@ SETTINGS: Final[Mapping[str, tuple[str, str]]] = {
     "reaper_s": ("seconds", "How often silent workers are looked for."),
     "supervisor_s": ("seconds", "How often the open slots are compared to the queue's settings."),
     "poll_ms": ("milliseconds", "How long an idle worker waits for a wake-up before it looks by itself."),
-    "event_flush_s": ("seconds", "How often job events are written."),
+    "event_flush_s": ("seconds", "How often job events are written. In Python that of `StoreConfig` counts."),
     "cleanup_s": ("seconds", "How often retention removes old jobs."),
     "shutdown_grace_s": ("seconds", "How long handlers may go on after SIGTERM before they are ended."),
     "cancel_grace_s": ("seconds", "How long a handler may go on after a cancel or timeout before it is ended."),
@@ -274,7 +274,7 @@ def errors_page() -> str:
         base = one.__bases__[0]
         fields = _attributes(one)
         text = f"## {one.__name__}\n\n{_prose(one)}\n\n"
-        text += f"A kind of {'`' + base.__name__ + '`' if base in found else 'Python’s `Exception`'}."
+        text += f"A kind of {'`' + base.__name__ + '`' if base in found else 'the built-in `Exception`'}."
         if fields:
             text += f" Attributes: {', '.join(f'`{name}`' for name in fields)}."
         text += f" On the command line: exit code {_exit_code(one)}."

@@ -57,6 +57,7 @@ DOCTORED: list[tuple[str, str, Callable[[], Facts]]] = [
     ("a file without a job", "exactly one job", lambda: without(jobs=lambda j: j.id == "plain")),
     ("a file with two jobs", "exactly one job", lambda: plus(jobs=job("again", FILE, "plain.py"))),
     ("a job for no file", "exactly one job", lambda: plus(jobs=job("stray", FILE, "stray.py"))),
+    ("a job done by a run that was served nothing", "ended done", lambda: with_job("plain", fence=3)),
     ("a good file that died", "ended done", lambda: with_job("plain", status="dead", dead_reason="exhausted")),
     ("a gone file that is done", "404", lambda: with_job("gone", status="done", dead_reason=None)),
     ("a gone file dead for another reason", "404", lambda: with_job("gone", dead_reason="exhausted")),

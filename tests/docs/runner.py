@@ -1,6 +1,6 @@
 """Runs the blocks of one page from top to bottom in the current directory.
 
-    python -m tests.docs.runner docs/tutorial/first-jobs.md
+    PYTHONPATH=tests python -m docs.runner docs/tutorial/first-jobs.md
 
 Python blocks share one namespace and one event loop, and may use `await` at the top level, as `python -m asyncio`
 allows. A `console` block is a list of commands, `$ command`, each followed by what it prints; `…` stands for
@@ -27,7 +27,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, Final
 
-from tests.docs.page import Block, blocks
+from .page import Block, blocks
 
 COMMAND_LIMIT_S: Final = 60.0
 INTERRUPT: Final = "^C"

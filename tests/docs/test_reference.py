@@ -33,7 +33,7 @@ def test_the_bounds_on_the_page_are_the_bounds_in_force() -> None:
     (titles, *rows), *_ = tables(ROOT / "docs/reference/configuration.md")
     key, legal = titles.index("key"), titles.index("legal values")
     numbers = {row[key].strip("`"): row[legal].replace(" ", " ").split(" … ") for row in rows if "…" in row[legal]}
-    runtime = {field for field in RuntimeConfig.__dataclass_fields__}
+    runtime = set(RuntimeConfig.__dataclass_fields__)
     relaxed = {"heartbeat_s": 0.01, "reaper_s": 0.01, "stale_s": 86_400}
     assert len(numbers) > 10
     for name, (low, high) in numbers.items():

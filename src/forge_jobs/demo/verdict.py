@@ -89,10 +89,11 @@ def _one_job_per_file(facts: Facts) -> Check:
 
 def _done_unless_gone(facts: Facts) -> Check:
     there = {file.path for file in facts.files if file.fate is not Fate.GONE}
+    served = {(answer.job_id, answer.fence, answer.path) for answer in facts.answers if answer.status == 200}
     jobs = [job for job in facts.of_kind(FILE) if job.item in there]
-    wrong = [job.item for job in jobs if job.status != JobStatus.DONE]
+    wrong = [job.item for job in jobs if job.status != JobStatus.DONE or (job.id, job.fence, job.item) not in served]
     return Check(
-        claim="every file that the upstream has ended done",
+        claim="every file that the upstream has ended done, by a run that was served it",
         holds=bool(there) and len(jobs) == len(there) and not wrong,
         numbers=f"{len(jobs) - len(wrong)} of {len(there)}{_named(wrong)}",
     )

@@ -8,11 +8,14 @@ several kinds the heads of each are merged, stopping where a kind's next job com
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
+import msgspec
+
+from forge_jobs.ids import JobId
 from forge_jobs.storage.protocol import Claim, ClaimRequest
 from forge_jobs.storage.sql.book import statement
-from forge_jobs.storage.sql.driver import Row, Tx
+from forge_jobs.storage.sql.driver import Tx
 from forge_jobs.storage.sql.rows import to_json
 from forge_jobs.storage.types.job import JobRecord
 
@@ -26,7 +29,14 @@ READY_HEADS = statement("ready_heads")
 ALONE_HEAD = statement("alone_head")
 ALONE_WAITING = statement("alone_waiting")
 TAKE_JOBS = statement("take_jobs")
+TAKEN_JOBS = statement("taken_jobs")
 NEXT_DUE_OF_QUEUE = statement("next_due_of_queue")
+
+Head: TypeAlias = "tuple[int, int, JobId]"
+"""Where a job stands in the claim order."""
+
+_read_heads = msgspec.json.Decoder(list[tuple[int, int, JobId]]).decode
+_read_records = msgspec.json.Decoder(list[JobRecord]).decode
 
 PROMOTE_LIMIT: Final = 500
 """Most jobs beyond its need that one claim makes due, so that a flood of due jobs never makes it slow."""
@@ -68,13 +78,24 @@ def _promote(tx: Tx, request: ClaimRequest) -> None:
     tx.change(PROMOTE_DUE, {"queue": request.queue, "limit": PROMOTE_LIMIT})
 
 
-def _take(tx: Tx, request: ClaimRequest, heads: list[Row]) -> tuple[JobRecord, ...]:
+def _take(tx: Tx, request: ClaimRequest, heads: list[Head]) -> tuple[JobRecord, ...]:
     if not heads:
         return ()
-    slots = {head[2]: slot for head, slot in zip(heads, request.slots, strict=False)}
-    taken = tx.rows(TAKE_JOBS, {"slots": to_json(slots), "host": request.host_id})
-    jobs = {row[0]: JobRecord(*row) for row in taken}
-    return tuple(jobs[head[2]] for head in heads)
+    ids = [head[2] for head in heads]
+    tx.change(TAKE_JOBS, {"slots": to_json(dict(zip(ids, request.slots, strict=False))), "host": request.host_id})
+    taken = {job.id: job for job in _read_records(_json(tx, TAKEN_JOBS, {"ids": to_json(ids)}))}
+    return tuple(taken[job_id] for job_id in ids)
+
+
+def _json(tx: Tx, name: str, params: dict[str, Any]) -> str:
+    row = tx.row(name, params)
+    assert row is not None
+    text: str = row[0]
+    return text
+
+
+def _heads_of(tx: Tx, queue: str, kind: str, limit: int) -> list[Head]:
+    return _read_heads(_json(tx, READY_HEADS, {"queue": queue, "kind": kind, "limit": limit}))
 
 
 def _next_due(tx: Tx, queue: str) -> int | None:
@@ -82,11 +103,10 @@ def _next_due(tx: Tx, queue: str) -> int | None:
     return None if row is None else row[0]
 
 
-def _heads(tx: Tx, request: ClaimRequest) -> list[Row]:
-    best: list[Row] = []
+def _heads(tx: Tx, request: ClaimRequest) -> list[Head]:
+    best: list[Head] = []
     for kind in _kinds(tx, request):
-        params = {"queue": request.queue, "kind": kind, "limit": request.limit}
-        heads = tx.rows(READY_HEADS, params)
+        heads = _heads_of(tx, request.queue, kind, request.limit)
         best = heads if not best else sorted(best + heads)[: request.limit]
     return best
 
@@ -99,25 +119,22 @@ def _kinds(tx: Tx, request: ClaimRequest) -> Iterable[str]:
     return [row[0] for row in tx.rows(READY_KINDS, {"queue": request.queue}) if row[0] in wanted]
 
 
-def _alone(tx: Tx, request: ClaimRequest) -> list[Row]:
+def _alone(tx: Tx, request: ClaimRequest) -> list[Head]:
     """The first job that must run alone."""
-    heads = [
-        head
-        for kind in request.kinds
-        if (head := tx.row(ALONE_HEAD, {"queue": request.queue, "kind": kind})) is not None
-    ]
+    heads: list[Head] = []
+    for kind in request.kinds:
+        row = tx.row(ALONE_HEAD, {"queue": request.queue, "kind": kind})
+        if row is not None:
+            heads.append((row[0], row[1], JobId(row[2])))
     for kind in _alone_kinds(request):
-        heads += tx.rows(READY_HEADS, {"queue": request.queue, "kind": kind, "limit": 1})
+        heads += _heads_of(tx, request.queue, kind, 1)
     return sorted(heads)[:1]
 
 
 def _alone_waits(tx: Tx, request: ClaimRequest) -> bool:
     if tx.row(ALONE_WAITING, {"queue": request.queue, "kinds": to_json(request.kinds)}) is not None:
         return True
-    return any(
-        tx.row(READY_HEADS, {"queue": request.queue, "kind": kind, "limit": 1}) is not None
-        for kind in _alone_kinds(request)
-    )
+    return any(_heads_of(tx, request.queue, kind, 1) for kind in _alone_kinds(request))
 
 
 def _alone_kinds(request: ClaimRequest) -> set[str]:

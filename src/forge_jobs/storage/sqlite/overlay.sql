@@ -65,10 +65,13 @@ WITH RECURSIVE present (kind) AS (
 SELECT kind FROM present WHERE kind IS NOT NULL
 
 -- name: ready_heads
-SELECT priority, scheduled_at, id FROM forge_jobs INDEXED BY forge_jobs_ready
-WHERE queue = :queue AND kind = :kind AND ready = 1 AND alone = 0 AND scheduled_at <= :now
-  AND (expires_at IS NULL OR expires_at > :now)
-ORDER BY priority, scheduled_at, id LIMIT :limit
+-- One row of JSON instead of many rows: for every row Python's sqlite3 gives up the interpreter lock and must get it
+-- back, which beside a busy event loop takes far longer than the row.
+SELECT json_group_array(json_array(priority, scheduled_at, id)) FROM (
+  SELECT priority, scheduled_at, id FROM forge_jobs INDEXED BY forge_jobs_ready
+  WHERE queue = :queue AND kind = :kind AND ready = 1 AND alone = 0 AND scheduled_at <= :now
+    AND (expires_at IS NULL OR expires_at > :now)
+  ORDER BY priority, scheduled_at, id LIMIT :limit)
 
 -- name: alone_head
 SELECT priority, scheduled_at, id FROM forge_jobs INDEXED BY forge_jobs_alone
@@ -87,8 +90,12 @@ UPDATE forge_jobs SET status = 'in_progress', ready = NULL, attempts = attempts 
   process_id = slot.value, host_id = :host, started_at = :now, heartbeat_at = :now,
   beat_us = :tick, beat_boot = :boot
 FROM json_each(:slots) AS slot WHERE forge_jobs.id = slot.key
-RETURNING id, queue, kind, payload, attempts, max_attempts, crashes, throttles, fence, priority, enqueued_at,
-  scheduled_at, started_at, dedupe_key, parent_id, trace
+
+-- name: taken_jobs
+-- The fields of `JobRecord`, in its order; one row of JSON for the reason given above.
+SELECT json_group_array(json_array(id, queue, kind, payload, attempts, max_attempts, crashes, throttles, fence, priority,
+  enqueued_at, scheduled_at, started_at, dedupe_key, parent_id, trace))
+FROM forge_jobs WHERE id IN (SELECT value FROM json_each(:ids))
 
 -- name: settle_done
 -- `:claims` maps job ids to fences: the whole batch is one statement.

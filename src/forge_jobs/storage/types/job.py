@@ -129,10 +129,11 @@ class Deduped:
 EnqueueOutcome: TypeAlias = Enqueued | Deduped
 
 
-class JobRecord(msgspec.Struct, frozen=True):
+class JobRecord(msgspec.Struct, frozen=True, array_like=True):
     """A claimed job: what its worker needs to run it. `(id, fence)` is the identity of the claim.
 
-    A struct rather than a dataclass: one is built for every job run, and costs 0.2 µs instead of 3.
+    A struct rather than a dataclass: one is built for every job run, and costs 0.2 µs instead of 3. Read from a JSON
+    array of its fields in this order.
     """
 
     id: JobId

@@ -28,8 +28,8 @@ bench: .venv/.ready         ## measure, each number as a ratio to what bare SQLi
 	$(BIN)/forge-jobs bench
 
 lint: .venv/.ready
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check -q src tests
+	$(BIN)/ruff check src tests docs
+	$(BIN)/ruff format --check -q src tests docs
 
 types: .venv/.ready
 	$(BIN)/mypy
@@ -43,7 +43,7 @@ check-system:
 	  || { echo "the tests need the Debian package strace: sudo apt-get install strace"; exit 1; }
 
 format: .venv/.ready
-	$(BIN)/ruff check -q --fix src tests; $(BIN)/ruff format -q src tests
+	$(BIN)/ruff check -q --fix src tests docs; $(BIN)/ruff format -q src tests docs
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

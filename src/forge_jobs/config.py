@@ -25,10 +25,11 @@ class RuntimeConfig:
 
     heartbeat_s / stale_s: an owner beats this often, and loses its jobs after this long a silence.
     reaper_s: how often silent owners are looked for. supervisor_s: how often slots are compared to their target.
-    poll_ms: how long an idle claim waits when no wake arrives. event_flush_s: how often events are written.
+    poll_ms: how long an idle claim waits when no wake arrives.
     cleanup_s: how often retention runs. shutdown_grace_s: how long handlers get to end by themselves.
     cancel_grace_s: how long after the signal a handler that ignores a cancel or timeout is ended.
-    slots: most slots of one queue. max_crashes: crashes after which a job is dead.
+    slots: most slots of one queue. max_crashes: crashes after which a job is dead. max_attempts: runs of a job whose
+    request and handler name none.
     """
 
     heartbeat_s: float = 5.0
@@ -36,7 +37,6 @@ class RuntimeConfig:
     reaper_s: float = 5.0
     supervisor_s: float = 1.0
     poll_ms: float = 500.0
-    event_flush_s: float = 2.0
     cleanup_s: float = 300.0
     shutdown_grace_s: float = 5.0
     cancel_grace_s: float = 5.0
@@ -65,6 +65,7 @@ class StoreConfig:
     """How a store is opened. `durability`: `full` survives power loss, `process` only the death of processes.
 
     store_deadline_s: no call on the store takes longer. payload_max: largest payload in bytes as stored.
+    event_flush_s: how often events are written.
     """
 
     durability: str = "full"
@@ -88,7 +89,6 @@ _BOUNDS: Final[dict[str, tuple[float, float]]] = {
     "reaper_s": (0.01, 3600),
     "supervisor_s": (0.01, 60),
     "poll_ms": (1, 60_000),
-    "event_flush_s": (0.01, 3600),
     "cleanup_s": (0.1, 86_400),
     "shutdown_grace_s": (0, 86_400),
     "cancel_grace_s": (0, 3600),

@@ -28,7 +28,6 @@ QUICK: Final = RuntimeConfig(
     reaper_s=0.2,
     supervisor_s=0.1,
     poll_ms=50,
-    event_flush_s=0.1,
     shutdown_grace_s=0.3,
     cancel_grace_s=0.2,
 )

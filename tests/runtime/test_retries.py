@@ -74,7 +74,15 @@ def leaving(attempt: int, error: BaseException | None) -> float:
 
 @pytest.mark.parametrize(
     "backoff",
-    [faulty, leaving, lambda a, e: -1, lambda a, e: float("nan"), lambda a, e: "soon", lambda a, e: None, [10**400]],
+    [
+        faulty,
+        leaving,
+        lambda a, e: -1,
+        lambda a, e: float("nan"),
+        lambda a, e: "soon",
+        lambda a, e: None,
+        lambda a, e: 10**400,
+    ],
     ids=["raises", "exits", "negative", "nan", "text", "none", "huge"],
 )
 async def test_a_faulty_backoff_falls_back_to_the_queues_curve(world: World, backoff: Any) -> None:

@@ -20,7 +20,6 @@ QUICK: Final = RuntimeConfig(
     reaper_s=0.2,
     supervisor_s=0.05,
     poll_ms=20,
-    event_flush_s=0.1,
     shutdown_grace_s=0.3,
     cancel_grace_s=0.1,
 )

@@ -16,7 +16,7 @@ BUDGET_PER_S: Final = (4, 24)
 exceed it."""
 
 TIMINGS: Final = RuntimeConfig(
-    heartbeat_s=0.3, stale_s=2.0, reaper_s=0.3, supervisor_s=0.2, poll_ms=100, event_flush_s=0.2, shutdown_grace_s=0.7
+    heartbeat_s=0.3, stale_s=2.0, reaper_s=0.3, supervisor_s=0.2, poll_ms=100, shutdown_grace_s=0.7
 )
 BACKOFF: Final = QueueChange(backoff_base_s=1)
 
@@ -45,6 +45,7 @@ class Plan:
 def environment(outer: Mapping[str, str]) -> dict[str, str]:
     """The environment of a worker: `outer` without the settings of another forge-jobs, and with the timings."""
     own = {key: value for key, value in outer.items() if not key.startswith("FORGE_")}
+    own["FORGE_EVENT_FLUSH_S"] = "0.2"
     return own | {f"FORGE_{name.upper()}": f"{value:g}" for name, value, _ in scaled()}
 
 

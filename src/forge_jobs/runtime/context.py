@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from forge_jobs import limits
 from forge_jobs.clock import from_us
 from forge_jobs.ids import JobId, new_id, new_ids
-from forge_jobs.runtime.routing import Router, fill
+from forge_jobs.runtime.routing import Router
 from forge_jobs.storage.error import InvalidInput, is_transient_conflict
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.job import EnqueueOutcome, EnqueueRequest
@@ -158,7 +158,7 @@ class JobCtx:
         return f"JobCtx(job_id={self.job_id}, process_id={self.process_id}, host_id={self.host_id})"
 
     def _fill(self, request: EnqueueRequest) -> EnqueueRequest:
-        return fill(request, self._run.env.router, self._run.env.handlers)
+        return self._run.env.fill(request)
 
 
 class JobLog(logging.LoggerAdapter[logging.Logger]):

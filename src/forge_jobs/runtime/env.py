@@ -11,8 +11,9 @@ from forge_jobs.clock import Clock
 from forge_jobs.config import RuntimeConfig
 from forge_jobs.ids import new_id
 from forge_jobs.runtime.handler import HandlerRegistry
-from forge_jobs.runtime.routing import Router
+from forge_jobs.runtime.routing import Router, fill
 from forge_jobs.storage.protocol import Storage
+from forge_jobs.storage.types.job import EnqueueRequest
 from forge_jobs.storage.types.queue import QueueSettings
 
 if TYPE_CHECKING:
@@ -84,6 +85,10 @@ class RuntimeEnv:
         entry = self.handlers.get(kind)
         own = entry.options.max_crashes if entry is not None else None
         return own if own is not None else self.config.max_crashes
+
+    def fill(self, request: EnqueueRequest) -> EnqueueRequest:
+        """The request with what it left out: queue and max_attempts."""
+        return fill(request, self.router, self.handlers, max_attempts=self.config.max_attempts)
 
     def silent_us(self) -> int:
         """How long no beat has been accepted."""

@@ -17,7 +17,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from forge_jobs import limits
 from forge_jobs.names import check_name
@@ -31,6 +31,7 @@ log = logging.getLogger("forge_jobs.handlers")
 
 Run: TypeAlias = "Callable[[JobCtx, Any], Awaitable[JobOutcome | None]]"
 Backoff: TypeAlias = "Sequence[float] | Callable[[int, BaseException | None], float]"
+CANCEL_GRACE_S: Final = (0, 3600)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -53,7 +54,7 @@ class HandlerOptions:
     seconds (the last repeats) or a callable `(attempt, error) -> seconds`, in place of the queue's curve.
     retry_on: only these exceptions are retried. dead_on: these end the job at once. cancel_grace: seconds between the
     signal of a cancel or timeout and the end of a handler that ignores it. queue: where requests without a queue
-    go. redact: payload keys hidden from people. max_crashes: crashes after which a job is dead (1 … 100).
+    go. max_crashes: crashes after which a job is dead (1 … 100).
     """
 
     timeout: float | timedelta | None = None
@@ -63,19 +64,21 @@ class HandlerOptions:
     dead_on: tuple[type[BaseException], ...] = ()
     cancel_grace: float | None = None
     queue: str | None = None
-    redact: tuple[str, ...] = ()
     max_crashes: int | None = None
 
     def __post_init__(self) -> None:
-        seconds = self.timeout_s
-        if seconds is not None and not limits.TIMEOUT_S[0] <= seconds <= limits.TIMEOUT_S[1]:
-            raise ConfigError(f"timeout {self.timeout!r} is not within 1 ms … 115 days")
+        if self.timeout is not None:
+            _seconds("timeout", self.timeout, limits.TIMEOUT_S)
+        if self.cancel_grace is not None:
+            _seconds("cancel_grace", self.cancel_grace, CANCEL_GRACE_S)
         _within("max_attempts", self.max_attempts, limits.MAX_ATTEMPTS)
         _within("max_crashes", self.max_crashes, limits.MAX_CRASHES)
         if self.queue is not None:
             check_name(self.queue, "queue")
-        if isinstance(self.backoff, Sequence) and not self.backoff:
-            raise ConfigError("backoff must be a list of at least one delay, or a callable")
+        _check_backoff(self.backoff)
+        for name, classes in (("retry_on", self.retry_on or ()), ("dead_on", self.dead_on)):
+            if not all(isinstance(one, type) and issubclass(one, BaseException) for one in classes):
+                raise ConfigError(f"{name} {classes!r} must be exception classes")
 
     @property
     def timeout_s(self) -> float | None:
@@ -152,10 +155,15 @@ def _options(kind: str, options: dict[str, Any]) -> HandlerOptions:
             from forge_jobs.config import unknown_key
 
             raise ConfigError(f"handler for kind {kind!r}: {unknown_key(name, legal)}")
-    for name in ("retry_on", "dead_on", "redact"):
-        if name in options and isinstance(options[name], (type, str)):
+    for name in ("retry_on", "dead_on"):
+        if name in options and not isinstance(options[name], Sequence):
             options[name] = (options[name],)
-    return HandlerOptions(**options)
+        if name in options:
+            options[name] = tuple(options[name])
+    try:
+        return HandlerOptions(**options)
+    except ConfigError as error:
+        raise ConfigError(f"handler for kind {kind!r}: {error}") from error
 
 
 def _adapt(function: Callable[..., Any], kind: str) -> Run:
@@ -206,6 +214,21 @@ def _refuse_models(parameter: inspect.Parameter, kind: str) -> None:
             f"the handler for kind {kind!r} wants its payload as {annotation.__name__}; typed payloads are not "
             "supported yet. Annotate it `dict` and build the object from it"
         )
+
+
+def _seconds(name: str, value: object, bounds: tuple[float, float]) -> None:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if type(seconds) not in (int, float) or not bounds[0] <= seconds <= bounds[1]:  # type: ignore[operator]
+        raise ConfigError(f"{name} {repr(value)[:80]} must be seconds or a timedelta within {bounds[0]:g} … {bounds[1]:g} s")
+
+
+def _check_backoff(backoff: object) -> None:
+    if backoff is None or callable(backoff):
+        return
+    if isinstance(backoff, str) or not isinstance(backoff, Sequence) or not backoff:
+        raise ConfigError(f"backoff {backoff!r} must be a list of at least one delay in seconds, or a callable")
+    for delay in backoff:
+        _seconds("backoff delay", delay, (0, limits.BACKOFF_S[1]))
 
 
 def _within(name: str, value: object, bounds: tuple[int, int]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -27,6 +27,7 @@ from forge_jobs.runtime.supervisor import Supervisor
 from forge_jobs.storage.error import ConfigError, StorageError
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.finalize import Finalize, Released
+from forge_jobs.storage.types.job import EnqueueOutcome, EnqueueRequest
 from forge_jobs.storage.types.process import ProcessState
 
 log = logging.getLogger("forge_jobs.runtime")
@@ -201,6 +202,14 @@ class QueueRuntime:
             self._env.stopping.set()
             if hurry:
                 self._hurry.set()
+
+    async def enqueue(self, request: EnqueueRequest) -> EnqueueOutcome:
+        """Enqueue a job as a handler's follow-up would be: an absent queue and max_attempts are filled in."""
+        return await self.env.storage.jobs.enqueue(self.env.fill(request))
+
+    async def enqueue_bulk(self, requests: Sequence[EnqueueRequest]) -> list[EnqueueOutcome]:
+        """The same for up to 10 000 jobs in one transaction."""
+        return await self.env.storage.jobs.enqueue_bulk([self.env.fill(request) for request in requests])
 
     async def request_cancel(self, job_id: str) -> bool:
         """Cancel a job that runs in this process; False if it does not."""

@@ -45,16 +45,23 @@ class KindPrefixRouter:
         return self.default
 
 
-def fill(request: EnqueueRequest, router: Router, handlers: HandlerRegistry | None = None) -> EnqueueRequest:
+def fill(
+    request: EnqueueRequest,
+    router: Router,
+    handlers: HandlerRegistry | None = None,
+    *,
+    max_attempts: int | None = None,
+) -> EnqueueRequest:
     """`request` with its queue and max_attempts filled in.
 
     A queue on the request wins, then the handler's `queue` option if the registry is at hand, then the router.
-    The handler's `max_attempts` is used when the request names none.
+    `max_attempts` on the request wins, then the handler's, then the one given here.
     """
     entry = handlers.get(request.kind) if handlers is not None else None
     if request.queue is None:
         hint = entry.options.queue if entry is not None else None
         request = replace(request, queue=hint or router.route(request.kind))
-    if request.max_attempts is None and entry is not None and entry.options.max_attempts is not None:
-        request = replace(request, max_attempts=entry.options.max_attempts)
+    if request.max_attempts is None:
+        own = entry.options.max_attempts if entry is not None else None
+        request = replace(request, max_attempts=own if own is not None else max_attempts)
     return request

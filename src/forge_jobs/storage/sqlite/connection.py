@@ -177,6 +177,11 @@ def translate(error: sqlite3.Error, database: Path | None = None) -> StorageErro
     )
 
 
+def name_of(error: sqlite3.Error) -> str:
+    """SQLite's word for an error, such as SQLITE_FULL."""
+    return getattr(error, "sqlite_errorname", type(error).__name__)
+
+
 def _code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 

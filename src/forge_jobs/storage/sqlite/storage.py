@@ -237,4 +237,5 @@ def _backup(database: Path, path: Path) -> None:
         ):
             source.backup(target)
     except sqlite3.Error as error:
-        raise sqlite.translate(error, path) from error
+        path.unlink(missing_ok=True)  # half a copy is none
+        raise StoreUnavailable(f"the backup could not be written to {path} ({sqlite.name_of(error)})") from error

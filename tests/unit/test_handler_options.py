@@ -1,0 +1,75 @@
+"""Options of a handler are checked when it is registered, not when its first job fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from forge_jobs import ConfigError, HandlerRegistry, JobCtx
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("timeout", "30"),
+        ("timeout", True),
+        ("timeout", 0),
+        ("timeout", timedelta(days=200)),
+        ("cancel_grace", "5"),
+        ("cancel_grace", -5),
+        ("backoff", "abc"),
+        ("backoff", []),
+        ("backoff", [-1]),
+        ("backoff", [10**400]),
+        ("backoff", 5),
+        ("retry_on", "ValueError"),
+        ("retry_on", [ValueError, "KeyError"]),
+        ("dead_on", 5),
+        ("max_attempts", 0),
+        ("max_attempts", True),
+        ("max_crashes", 101),
+        ("queue", "no spaces"),
+    ],
+)
+def test_an_option_that_cannot_work_is_refused_at_registration(option: str, value: Any) -> None:
+    handlers = HandlerRegistry()
+    with pytest.raises(Exception, match=option if option != "queue" else "queue name"):
+        handlers.handler("mail", **{option: value})(_handler)
+    assert len(handlers) == 0
+
+
+def test_an_unknown_option_names_the_nearest_one() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'timeout'"):
+        HandlerRegistry().handler("mail", timout=3)(_handler)
+
+
+def test_single_exception_classes_and_lists_are_taken() -> None:
+    handlers = HandlerRegistry()
+    handlers.handler("one", retry_on=OSError, dead_on=[ValueError, KeyError])(_handler)
+    entry = handlers.get("one")
+    assert entry is not None
+    assert entry.options.retry_on == (OSError,)
+    assert entry.options.dead_on == (ValueError, KeyError)
+
+
+def test_a_sync_function_is_refused_with_the_reason() -> None:
+    with pytest.raises(ConfigError, match="async"):
+        HandlerRegistry().handler("mail")(lambda ctx, payload: None)
+
+
+def test_a_typed_payload_is_refused_with_the_reason() -> None:
+    @dataclass
+    class Letter:
+        to: str
+
+    async def send(ctx: JobCtx, letter: Letter) -> None: ...
+
+    send.__annotations__["letter"] = Letter  # as without postponed annotations
+    with pytest.raises(ConfigError, match="Letter"):
+        HandlerRegistry().handler("mail")(send)
+
+
+async def _handler(ctx: JobCtx) -> None: ...

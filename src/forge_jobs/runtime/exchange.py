@@ -19,6 +19,7 @@ from forge_jobs.runtime.worker import Slot
 from forge_jobs.storage.error import Busy, StorageError, StoreFull, StoreUnavailable
 from forge_jobs.storage.protocol import Claim, ClaimRequest
 from forge_jobs.storage.types.finalize import (
+    APPLIED_DONE,
     Applied,
     Done,
     Finalize,
@@ -243,7 +244,11 @@ class Exchanger:
             self.in_flight = False
         self._settle_failures = self._claim_failures = 0
         for (run, item), settled in zip(settlements, answer.settled, strict=True):
-            self._settled(run, item, settled)
+            if run is not None:
+                self.env.running.remove(run)
+            if settled is not APPLIED_DONE:
+                self._settled(item, settled)
+        self.env.health.counts["finished"] += sum(settled is APPLIED_DONE for settled in answer.settled)
         now = self._loop.time()
         for (line, slots, request), claim in zip(claims, answer.claims, strict=True):
             line.answered(claim, now)
@@ -252,20 +257,16 @@ class Exchanger:
             if request.alone and claim.jobs:
                 self._alone_run = self.env.running.get(Claimed(claim.jobs[0].id, claim.jobs[0].fence))
 
-    def _settled(self, run: Run | None, item: Finalize, settled: Settled) -> None:
+    def _settled(self, item: Finalize, settled: Settled) -> None:
         counts = self.env.health.counts
-        if run is not None:
-            self.env.running.remove(run)
-        if type(item.outcome) is Done and type(settled) is Applied:
-            counts["finished"] += 1
-            return
         if isinstance(settled, Lost):
             counts["lost"] += 1
         elif isinstance(item.outcome, Released):
             counts["released"] += 1
         else:
             counts["finished"] += 1
-        _tell(item, settled)
+        if not isinstance(item.outcome, Done) or isinstance(settled, Lost):
+            _tell(item, settled)
 
     async def _progress(self, settlements: list[tuple[Run | None, Finalize]]) -> None:
         """The last progress of jobs that ended, before they are settled; best effort."""

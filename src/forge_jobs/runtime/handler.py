@@ -219,7 +219,9 @@ def _refuse_models(parameter: inspect.Parameter, kind: str) -> None:
 def _seconds(name: str, value: object, bounds: tuple[float, float]) -> None:
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if type(seconds) not in (int, float) or not bounds[0] <= seconds <= bounds[1]:  # type: ignore[operator]
-        raise ConfigError(f"{name} {repr(value)[:80]} must be seconds or a timedelta within {bounds[0]:g} … {bounds[1]:g} s")
+        raise ConfigError(
+            f"{name} {repr(value)[:80]} must be seconds or a timedelta within {bounds[0]:g} … {bounds[1]:g} s"
+        )
 
 
 def _check_backoff(backoff: object) -> None:

@@ -101,14 +101,16 @@ class Slot:
             run.timeout = self.env.deadlines.after(timeout, run.time_out)
         answer: object = None
         error: BaseException | None = None
-        failpoints.hit("handler.before")
+        if failpoints.armed:
+            failpoints.hit("handler.before")
         try:
             answer = await run.handler.run(JobCtx(run), decode_payload(run.job.payload))
         except BaseException as raised:
             error = raised
             if isinstance(raised, asyncio.CancelledError) and run.state is RunState.RUNNING:
                 self._note_foreign_cancellation()
-        failpoints.hit("handler.after")
+        if failpoints.armed:
+            failpoints.hit("handler.after")
         if run.state is not RunState.ABANDONED:
             ending, run.state = run.state is RunState.ENDING, RunState.ENDED
             if ending:

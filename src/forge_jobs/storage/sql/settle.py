@@ -20,6 +20,7 @@ from forge_jobs.storage.sql.rows import to_json
 from forge_jobs.storage.sql.write import Locked, lock, write_transition
 from forge_jobs.storage.types.event import JobEvent
 from forge_jobs.storage.types.finalize import (
+    APPLIED_DONE,
     Applied,
     Dead,
     Done,
@@ -38,8 +39,6 @@ WRITE_COOL_DOWN = statement("write_cool_down")
 DECAY_COOL_DOWN = statement("decay_cool_down")
 
 log = logging.getLogger("forge_jobs.settle")
-
-_APPLIED_DONE = Applied(status=JobStatus.DONE)
 
 
 @dataclass(slots=True)
@@ -64,12 +63,12 @@ def settle_jobs(tx: Tx, items: Sequence[Finalize]) -> Settlements:
     if done and not _settle_done(tx, done):
         done = {}
     if len(done) == len(items):  # nearly always
-        result.answers = [_APPLIED_DONE] * len(items)
+        result.answers = [APPLIED_DONE] * len(items)
         result.done = [item.job for item in items if item.job is not None]
     else:
         for item in items:
             if done.get(item.job_id) is item and item.job is not None:
-                result.answers.append(_APPLIED_DONE)
+                result.answers.append(APPLIED_DONE)
                 result.done.append(item.job)
             else:
                 result.answers.append(_settle_surely(tx, item, result))

@@ -32,18 +32,29 @@ def is_safe_version(version: tuple[int, ...]) -> bool:
 class Log:
     """What is known of the log of one file."""
 
-    pages: float = 0.0
-    """Guess of the pages written since the last checkpoint."""
+    guess: float = 0.0
+    """Pages written since the last checkpoint, were the work of the usual kind."""
+    scale: float = 0.5
+    """How many pages the work of late really made of a guessed one: a bulk touches far fewer than a drain."""
     size_pages: int = 0
     """Pages in the log at the last checkpoint."""
     warned: bool = False
 
     def wrote(self, rows: int) -> None:
-        self.pages += PAGES_PER_COMMIT + rows * PAGES_PER_ROW
+        self.guess += PAGES_PER_COMMIT + rows * PAGES_PER_ROW
+
+    def copied(self, size_pages: int) -> None:
+        """A checkpoint found this many pages in the log; learn from it. The log's true length cannot be looked up:
+        opening the file ourselves and closing it would drop SQLite's own locks on it."""
+        if self.guess >= PAGES / 4:
+            measured = min(max(size_pages / self.guess, 0.05), 4.0)
+            self.scale = (self.scale + measured) / 2
+        self.size_pages = max(size_pages, 0)
+        self.guess = 0.0
 
     @property
     def is_due(self) -> bool:
-        return self.pages >= PAGES
+        return self.guess * self.scale >= PAGES
 
 
 def checkpoint(holder: sqlite3.Connection, worker: sqlite3.Connection, log: Log) -> None:
@@ -53,8 +64,7 @@ def checkpoint(holder: sqlite3.Connection, worker: sqlite3.Connection, log: Log)
         _busy, size, copied = worker.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     finally:
         holder.execute("ROLLBACK")
-    log.size_pages = max(size, 0)
-    log.pages = 0.0
+    log.copied(size)
     if size - copied > WARN_PAGES and not log.warned:
         logger.warning("wal_large pages=%d: a reader of another program holds an old snapshot open", size)
     log.warned = size - copied > WARN_PAGES

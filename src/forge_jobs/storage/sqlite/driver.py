@@ -277,7 +277,7 @@ class SqliteDriver:
             self._check_file()
             if self._changed >= ANALYZE_AFTER_CHANGES:
                 self._analyze()
-            if self.log.pages:
+            if self.log.guess:
                 self._checkpoint()
         except Exception as error:
             log.warning("idle_fault error=%s", error)
@@ -302,7 +302,7 @@ class SqliteDriver:
             checkpoint(self._connection, self._checkpointer, self.log)
         except sqlite3.Error as error:
             sqlite.rollback(self._connection)
-            self.log.pages = 0.0  # try again after as many pages more
+            self.log.guess = 0.0  # try again after as many pages more
             log.warning("checkpoint_fault error=%s", getattr(error, "sqlite_errorname", error))
         finally:
             self._turnstile.leave()

@@ -177,16 +177,31 @@ SELECT queue, kind, sum(jobs) FROM (
 GROUP BY queue, kind
 
 -- name: outstanding
+-- Counted in the partial indexes of waiting and running jobs, so that finished ones cost nothing. `open` are
+-- the queues that are not paused.
+WITH open (queue, cooling) AS (
+  SELECT q.value, EXISTS (SELECT 1 FROM forge_queues s WHERE s.name = q.value AND s.throttled_until > :now)
+  FROM json_each(:queues) q
+  WHERE NOT EXISTS (SELECT 1 FROM forge_queue_pauses p WHERE p.queue = q.value AND p.host_id = '')),
+waiting (queue, scheduled_at, expires_at) AS (
+  SELECT queue, scheduled_at, expires_at FROM forge_jobs INDEXED BY forge_jobs_ready
+  WHERE ready = 1 AND alone = 0 AND queue IN (SELECT value FROM json_each(:queues))
+    AND kind IN (SELECT value FROM json_each(:kinds))
+  UNION ALL
+  SELECT queue, scheduled_at, expires_at FROM forge_jobs INDEXED BY forge_jobs_alone
+  WHERE ready = 1 AND alone = 1 AND queue IN (SELECT value FROM json_each(:queues))
+    AND kind IN (SELECT value FROM json_each(:kinds))
+  UNION ALL
+  SELECT queue, scheduled_at, expires_at FROM forge_jobs INDEXED BY forge_jobs_bands
+  WHERE ready = 0 AND queue IN (SELECT value FROM json_each(:queues))
+    AND kind IN (SELECT value FROM json_each(:kinds)))
 SELECT
-  count(*) FILTER (WHERE j.ready IS NOT NULL AND j.scheduled_at <= :now AND p.queue IS NULL
-                   AND (q.throttled_until IS NULL OR q.throttled_until <= :now)
-                   AND (j.expires_at IS NULL OR j.expires_at > :now)),
-  count(*) FILTER (WHERE j.status = 'in_progress'),
-  count(*) FILTER (WHERE j.ready IS NOT NULL AND p.queue IS NULL)
-FROM forge_jobs j LEFT JOIN forge_queues q ON q.name = j.queue
-  LEFT JOIN forge_queue_pauses p ON p.queue = j.queue AND p.host_id = ''
-WHERE j.completed_at IS NULL AND j.queue IN (SELECT value FROM json_each(:queues))
-  AND j.kind IN (SELECT value FROM json_each(:kinds))
+  (SELECT count(*) FROM waiting JOIN open USING (queue)
+   WHERE NOT cooling AND scheduled_at <= :now AND (expires_at IS NULL OR expires_at > :now)),
+  (SELECT count(*) FROM forge_jobs INDEXED BY forge_jobs_running
+   WHERE status = 'in_progress' AND queue IN (SELECT value FROM json_each(:queues))
+     AND kind IN (SELECT value FROM json_each(:kinds))),
+  (SELECT count(*) FROM waiting JOIN open USING (queue))
 
 -- name: choose_ids
 SELECT id FROM forge_jobs j

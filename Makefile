@@ -3,7 +3,7 @@
 PY  ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test slow bench lint types layers check-system format clean
+.PHONY: help demo test slow mutants bench lint types layers check-system format clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | expand -t 14
@@ -23,6 +23,9 @@ test: .venv/.ready check-system lint types layers    ## set up, then run every c
 
 slow: .venv/.ready check-system    ## the long proofs in full
 	$(BIN)/pytest -q -m slow --timeout 3600
+
+mutants: .venv/.ready       ## faults put into the source on purpose: each must be noticed
+	$(BIN)/python tests/mutants/catch.py
 
 bench: .venv/.ready         ## measure, each number as a ratio to what bare SQLite reaches in the same run
 	$(BIN)/forge-jobs bench

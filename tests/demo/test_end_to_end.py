@@ -34,7 +34,7 @@ class Recorder:
 @pytest.mark.timeout(90)
 async def test_a_small_demo_passes_its_own_check(tmp_path: Path) -> None:
     display = Recorder()
-    facts = await conduct(Plan(items=80, budget_per_s=10, time_limit_s=60), display, keep=tmp_path)
+    facts = await conduct(Plan(items=80, budget_per_s=10, time_limit_s=60), display, tmp_path)
     assert [check for check in judge(facts) if not check.holds] == []
     assert [line for line in display.lines if line.startswith("killed worker-2 (SIGKILL)")]
     assert [line for line in display.lines if line.startswith("told worker-1 to stop (SIGTERM)")]

@@ -23,6 +23,7 @@ from forge_jobs.demo.report import percentile, print_report, report_document, su
 from forge_jobs.demo.results import Result
 from forge_jobs.demo.upstream import Answered, Upstream, read_log
 from forge_jobs.demo.verdict import judge
+from forge_jobs.demo.workspace import workspace
 
 from .honest import HONEST
 
@@ -134,6 +135,23 @@ def test_a_worker_gets_the_timings_and_no_settings_of_another_forge_jobs() -> No
 def test_the_budget_follows_the_size_unless_given() -> None:
     assert [Plan().budget(files) for files in (60, 400, 1_000)] == [4, 22, 24]
     assert Plan(budget_per_s=9).budget(400) == 9
+
+
+def test_a_temporary_workspace_goes_unless_told_to_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with workspace(None) as place:
+        assert place.folder.parent == tmp_path
+    assert not place.folder.exists()
+    with workspace(None) as failed:
+        failed.stays = True
+    assert failed.folder.exists()
+
+
+def test_a_workspace_that_was_asked_for_stays(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), workspace(tmp_path / "kept") as place:
+        place.folder.mkdir()
+        raise KeyboardInterrupt
+    assert place.folder.exists()
 
 
 def test_percentiles_are_values_that_occurred() -> None:

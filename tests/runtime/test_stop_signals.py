@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sqlite3
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from forge_jobs import Done, Failed, JobCtx
+from forge_jobs import Done, EnqueueRequest, Failed, HandlerRegistry, JobCtx, QueueRuntime, open_storage
 from forge_jobs.runtime.cancel import CancelReason
 from forge_jobs.runtime.running import Run
 from forge_jobs.storage.types.answers import CancelOutcome
@@ -81,7 +83,7 @@ async def test_a_cancel_reaches_a_job_of_this_process_at_once(world: World) -> N
     runtime = await world.work(config=scaled(heartbeat_s=2, stale_s=20))
     job_id = await world.put("probe")
     await probe.running()
-    assert await runtime.request_cancel(job_id)
+    assert await until(lambda: runtime.request_cancel(job_id))
     await world.when(job_id, "dead", within_s=1)
     assert not await runtime.request_cancel(job_id), "it does not run here any more"
 
@@ -100,7 +102,7 @@ async def test_a_handler_that_ignores_the_cancel_is_ended_after_its_grace(world:
     runtime = await world.work()
     job_id = await world.put("deaf")
     await world.when(job_id, "in_progress")
-    await runtime.request_cancel(job_id)
+    await until(lambda: runtime.request_cancel(job_id))
     detail = await world.when(job_id, "dead")
     assert (detail.row.dead_reason, ended) == ("cancelled", ["user"])
     await world.works_on()
@@ -120,7 +122,7 @@ async def test_a_cancelled_handler_that_cannot_be_ended_is_abandoned_and_its_job
     runtime = await world.work(slots=1)
     job_id = await world.put("stubborn")
     await world.when(job_id, "in_progress")
-    await runtime.request_cancel(job_id)
+    await until(lambda: runtime.request_cancel(job_id))
     detail = await world.when(job_id, "dead")
     assert detail.row.dead_reason == "cancelled"
     await world.works_on()
@@ -366,3 +368,28 @@ async def test_the_first_reason_stays(world: World) -> None:
     await until(lambda: seen)
     await runtime.stop(grace=0.05)
     assert seen == [CancelReason.PAUSE, CancelReason.PAUSE]
+
+
+async def test_a_stop_while_the_last_progress_is_written_still_hands_the_job_back(tmp_path: Path) -> None:
+    """The outcome of a run that had just reported progress was lost when the stop came at that moment."""
+    handlers = HandlerRegistry()
+
+    @handlers.handler("slow")
+    async def slow(ctx: JobCtx) -> None:
+        await ctx.cancel.wait()
+        ctx.progress(1, 2)
+        ctx.cancel.raise_if_cancelled()
+
+    async with open_storage(f"sqlite:///{tmp_path}/jobs.db") as storage:
+        runtime = QueueRuntime(storage, handlers)
+        await runtime.start()
+        outcome = await runtime.enqueue(EnqueueRequest("slow"))
+        await until(lambda: len(runtime.env.running))
+        foreign = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+        foreign.execute("BEGIN IMMEDIATE")  # the progress has to wait, and the stop goes on meanwhile
+        asyncio.get_running_loop().call_later(0.5, foreign.execute, "ROLLBACK")
+        await runtime.stop(grace=1)
+        foreign.close()
+        detail = await storage.jobs.get(outcome.id)
+    assert detail is not None
+    assert (detail.row.status, detail.row.attempts) == ("pending", 0)

@@ -22,6 +22,7 @@ from forge_jobs.demo.fleet import DemoError
 from forge_jobs.demo.plan import MIN_ITEMS, Plan
 from forge_jobs.demo.report import print_report, report_document
 from forge_jobs.demo.verdict import judge
+from forge_jobs.demo.workspace import workspace
 
 PIPE_WIDTH: Final = 120
 MOST_ITEMS: Final = 1_000
@@ -65,7 +66,7 @@ def demo(items: int, seed: int, keep: Path | None, as_json: bool) -> int:
     A process serves the source files of Python's standard library over HTTP: with a budget, some files gone, some
     flaky, some slow. Two workers list, fetch and count them; one is killed, one is stopped and started again. A check
     of the upstream's log, the results and the queue's rows says whether every file ended exactly once as it should:
-    the exit code is that check. It works in a temporary folder and takes about half a minute.
+    the exit code is that check. It takes about half a minute, in a temporary folder that stays only if the check fails.
 
     \b
     Example:
@@ -76,23 +77,27 @@ def demo(items: int, seed: int, keep: Path | None, as_json: bool) -> int:
     console = _Console(stderr=as_json, highlight=False)
     if not console.is_terminal:
         console.width = PIPE_WIDTH
-    try:
-        facts = asyncio.run(_until_stopped(Plan(items=items, seed=seed), console, keep))
-    except DemoError as error:
-        for line in error.log.splitlines():
-            say(f"  {line}")
-        raise Failure(str(error)) from error
-    except _Stopped as stopped:
-        say("stopped; the processes are gone" + ("" if keep else ", and so is what they wrote"))
-        return 128 + stopped.signal
-    checks = judge(facts)
-    if as_json:
-        document(report_document(facts, checks))
-    else:
-        print_report(console, facts, checks)
-    if keep is not None:
-        say(f"databases and logs are in {keep}")
-    return 0 if all(check.holds for check in checks) else FAILURE
+    plan = Plan(items=items, seed=seed)
+    with workspace(keep) as place:
+        try:
+            facts = asyncio.run(_until_stopped(plan, console, place.folder))
+        except DemoError as error:
+            for line in error.log.splitlines():
+                say(f"  {line}")
+            raise Failure(str(error)) from error
+        except _Stopped as stopped:
+            say("stopped; the processes are gone" + ("" if keep else ", and so is what they wrote"))
+            return 128 + stopped.signal
+        checks = judge(facts)
+        passed = all(check.holds for check in checks)
+        place.stays = place.stays or not passed  # what a failed check found is worth a look
+        if as_json:
+            document(report_document(facts, checks))
+        else:
+            print_report(console, facts, checks)
+        if place.stays:
+            say(f"databases and logs are in {place.folder}")
+    return 0 if passed else FAILURE
 
 
 def _prepare(keep: Path) -> None:
@@ -106,7 +111,7 @@ def _prepare(keep: Path) -> None:
         raise click.BadParameter(f"{str(keep)!r} is not empty; give a new or empty folder", param_hint="--keep")
 
 
-async def _until_stopped(plan: Plan, console: Console, keep: Path | None) -> Facts:
+async def _until_stopped(plan: Plan, console: Console, folder: Path) -> Facts:
     """The demo's facts; the first SIGINT, SIGTERM or SIGHUP cancels it, so that it cleans up behind itself."""
     task = asyncio.current_task()
     assert task is not None
@@ -121,7 +126,7 @@ async def _until_stopped(plan: Plan, console: Console, keep: Path | None) -> Fac
         asyncio.get_running_loop().add_signal_handler(number, stop, number)
     try:
         with display_for(console) as display:
-            return await conduct(plan, display, keep)
+            return await conduct(plan, display, folder)
     except asyncio.CancelledError:
         if not received:
             raise

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -31,15 +28,15 @@ PATIENCE: Final = 0.1
 """A worker is hit when it runs so many jobs; after this share of the files more, when it runs any."""
 
 
-async def conduct(plan: Plan, display: Display, keep: Path | None = None) -> Facts:
-    """Run the demo in a folder of its own, which is removed afterwards, or in the empty `keep`, which stays.
+async def conduct(plan: Plan, display: Display, folder: Path) -> Facts:
+    """Run the demo in an empty folder.
 
     Raises:
         DemoError: a process did not start, or ended by itself.
     """
     started_at = datetime.now(UTC)
     corpus = choose(plan.items, plan.seed)
-    with _workspace(keep) as folder, Fleet(folder, plan) as fleet:
+    with Fleet(folder, plan) as fleet:
         async with open_storage(fleet.database) as storage:
             stage = Stage(storage, fleet, display, files=len(corpus), time_limit_s=plan.time_limit_s)
             table = folder / "results.db"
@@ -61,18 +58,6 @@ async def conduct(plan: Plan, display: Display, keep: Path | None = None) -> Fac
                 finished=finished,
                 started_at=started_at,
             )
-
-
-@contextmanager
-def _workspace(keep: Path | None) -> Iterator[Path]:
-    if keep is not None:
-        yield keep.resolve()
-        return
-    folder = Path(tempfile.mkdtemp(prefix="forge-jobs-demo-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _set_up(

@@ -228,9 +228,9 @@ class Exchanger:
     async def _send(
         self, settlements: list[tuple[Run | None, Finalize]], claims: list[tuple[Line, tuple[Slot, ...], ClaimRequest]]
     ) -> None:
-        await self._progress(settlements)
         self.in_flight = True
         try:
+            await self._progress(settlements)
             answer = await self.env.storage.jobs.settle_and_claim(
                 [item for _, item in settlements], [request for _, _, request in claims]
             )

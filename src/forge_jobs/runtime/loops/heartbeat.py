@@ -19,6 +19,7 @@ from typing import Final
 
 from forge_jobs.runtime.cancel import CancelReason
 from forge_jobs.runtime.env import RuntimeEnv
+from forge_jobs.storage.error import StoreUnavailable
 from forge_jobs.storage.protocol import Heart
 from forge_jobs.storage.types.process import BeatAnswer, Claimed, ProcessInfo, ProcessState
 from forge_jobs.version import __version__
@@ -81,6 +82,8 @@ class Heartbeat:
                 answer = heart.beat(self._info(), claims)
             except Exception as error:
                 self._discard(heart, error)
+                if isinstance(error, StoreUnavailable) and error.fatal:
+                    self._tell(lambda error=error: self._give_up(error))  # type: ignore[misc]
                 heart = None
                 self._tell(self.check_silence)
             else:
@@ -162,6 +165,11 @@ class Heartbeat:
                 log.warning("stray_released job_id=%s fence=%d", claimed.job_id, claimed.fence)
                 self.env.exchanger.release_stray(claimed)
                 del self._strays[claimed]
+
+    def _give_up(self, error: StoreUnavailable) -> None:
+        """The store must not be used any longer: the process ends."""
+        self.env.health.fatal = error
+        self.env.stopping.set()
 
     def check_silence(self) -> None:
         """Stop claiming, then interrupt the handlers, before another process may take the jobs."""

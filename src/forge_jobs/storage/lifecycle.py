@@ -41,8 +41,6 @@ from forge_jobs.storage.types.job import DeadReason, ErrorKind, JobStatus
 
 WAITING: Final = frozenset({JobStatus.PENDING, JobStatus.FAILED})
 FINISHED: Final = frozenset({JobStatus.DONE, JobStatus.DEAD})
-ACTIVE: Final = frozenset({JobStatus.PENDING, JobStatus.IN_PROGRESS, JobStatus.FAILED})
-"""A job in one of these holds its dedupe key."""
 
 NOW: Final = timedelta(0)
 THROTTLE_COUNT_MAX: Final = 30

@@ -129,7 +129,7 @@ MUTANTS = (
         (CONFORMANCE, "-k", "Finalize or Release"),
     ),
     Mutant(
-        "pause that the claim ignores",
+        "a pause that the claim ignores",
         (("storage/sql/claim.py", "    if gate is not None:\n", "    if False:\n"),),
         (CONFORMANCE, "-k", "Queue or Pause or Throttle"),
     ),

@@ -221,3 +221,27 @@ async def test_a_log_line_carries_the_fields_of_its_job(world: World, caplog: py
     }
     assert record.__dict__["colour"] == "red"
     assert logging.getLogger("forge_jobs").handlers == [], "a library configures no logging"
+
+
+async def test_every_try_of_a_follow_up_carries_the_same_id(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer of a try may be lost though it was committed: with a new id its repeat would be a second job."""
+    tried: list[str | None] = []
+    enqueue = world.storage.jobs.enqueue
+
+    async def refusing(request: EnqueueRequest, **options: Any) -> EnqueueOutcome:
+        if request.kind == "follow":
+            tried.append(request.id)
+            if len(tried) < 3:
+                raise Busy("locked by another program")
+        return await enqueue(request, **options)
+
+    @world.handlers.handler("leader")
+    async def leader(ctx: JobCtx) -> None:
+        await ctx.enqueue(EnqueueRequest("follow"))
+
+    monkeypatch.setattr(world.storage.jobs, "enqueue", refusing)
+    await world.work()
+    await world.when(await world.put("leader"), "done")
+    assert len(tried) == 3
+    assert tried[0] is not None
+    assert len(set(tried)) == 1

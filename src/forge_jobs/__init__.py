@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         StorageError,
         StoreFull,
         StoreUnavailable,
+        WaitTimeout,
         is_transient_conflict,
     )
     from forge_jobs.storage.open import open_storage
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from forge_jobs.storage.protocol import Storage
     from forge_jobs.storage.types.finalize import FinalizeOutcome
     from forge_jobs.storage.types.job import Deduped, Enqueued, EnqueueOutcome, EnqueueRequest
+    from forge_jobs.sync.sync_queue import SyncQueue
     from forge_jobs.version import __version__
 
 __all__ = [
@@ -100,8 +102,10 @@ __all__ = [
     "StoreConfig",
     "StoreFull",
     "StoreUnavailable",
+    "SyncQueue",
     "Throttled",
     "ThrottledError",
+    "WaitTimeout",
     "__version__",
     "is_transient_conflict",
     "open_storage",
@@ -120,12 +124,13 @@ _HOMES = {
     "forge_jobs.storage.error": (
         "Busy ConfigError DedupeConflict ForgeError ForkedConnection IdReused InvalidInput InvalidKey "
         "InvalidName InvalidPayload LostOwnership NotFound NoTransaction OutcomeUnknown QueueFull QueueInUse "
-        "SchemaMismatch StorageError StoreFull StoreUnavailable is_transient_conflict"
+        "SchemaMismatch StorageError StoreFull StoreUnavailable WaitTimeout is_transient_conflict"
     ),
     "forge_jobs.storage.open": "open_storage",
     "forge_jobs.storage.protocol": "JobQueue=JobStore Storage",
     "forge_jobs.storage.types.finalize": "FinalizeOutcome",
     "forge_jobs.storage.types.job": "Deduped Enqueued EnqueueOutcome EnqueueRequest",
+    "forge_jobs.sync.sync_queue": "SyncQueue",
     "forge_jobs.version": "__version__",
 }
 _HOME_OF = {

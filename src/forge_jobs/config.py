@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -26,6 +27,8 @@ class RuntimeConfig:
     heartbeat_s / stale_s: an owner beats this often, and loses its jobs after this long a silence.
     reaper_s: how often silent owners are looked for. supervisor_s: how often slots are compared to their target.
     poll_ms: how long an idle claim waits when no wake arrives.
+    rebalance_s: how often totals are split anew when nothing asks for it sooner. lease_ttl_s: how long a background
+    loop of the cluster stands still when the process that ran it dies.
     cleanup_s: how often retention runs. shutdown_grace_s: how long handlers get to end by themselves.
     cancel_grace_s: how long after the signal a handler that ignores a cancel or timeout is ended.
     slots: most slots of one queue. max_crashes: crashes after which a job is dead. max_attempts: runs of a job whose
@@ -37,6 +40,8 @@ class RuntimeConfig:
     reaper_s: float = 5.0
     supervisor_s: float = 1.0
     poll_ms: float = 500.0
+    rebalance_s: float = 5.0
+    lease_ttl_s: float = 15.0
     cleanup_s: float = 300.0
     shutdown_grace_s: float = 5.0
     cancel_grace_s: float = 5.0
@@ -66,6 +71,10 @@ class StoreConfig:
 
     store_deadline_s: no call on the store takes longer. payload_max: largest payload in bytes as stored.
     event_flush_s: how often events are written.
+
+    Of PostgreSQL alone: schema: where the tables are. auto_migrate: whether opening a store may bring an older schema
+    up to date (an empty one is always filled). notify: tell other processes of new jobs with NOTIFY, and listen.
+    listen_url: a direct connection for that, where the URL of the store leads through a pooler.
     """
 
     durability: str = "full"
@@ -73,8 +82,16 @@ class StoreConfig:
     payload_max: int = limits.PAYLOAD_MAX_BYTES
     event_flush_s: float = 2.0
     force_network_fs: bool = False
+    schema: str = "forge"
+    auto_migrate: bool = False
+    notify: bool = True
+    listen_url: str | None = None
 
     def __post_init__(self) -> None:
+        if re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", self.schema) is None:
+            raise ConfigError(
+                f"schema {self.schema!r} must be 1 to 63 of the characters a-z, 0-9 and _, not beginning with a digit"
+            )
         if self.durability not in DURABILITIES:
             raise ConfigError(f"durability {self.durability!r} must be one of {', '.join(DURABILITIES)}")
         check_number("store_deadline_s", self.store_deadline_s, 0.1, 600)
@@ -89,6 +106,8 @@ _BOUNDS: Final[dict[str, tuple[float, float]]] = {
     "reaper_s": (0.01, 3600),
     "supervisor_s": (0.01, 60),
     "poll_ms": (1, 60_000),
+    "rebalance_s": (0.01, 3600),
+    "lease_ttl_s": (0.05, 3600),
     "cleanup_s": (0.1, 86_400),
     "shutdown_grace_s": (0, 86_400),
     "cancel_grace_s": (0, 3600),

@@ -16,6 +16,7 @@ class SqliteBackend:
     """Stores in numbered files of one folder."""
 
     name = "sqlite"
+    one_host = True
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

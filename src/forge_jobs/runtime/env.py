@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
 from forge_jobs.clock import Clock
 from forge_jobs.config import RuntimeConfig
@@ -16,6 +17,9 @@ from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.job import EnqueueRequest
 from forge_jobs.storage.types.queue import QueueSettings
 
+LONG_SILENCE: Final = 10
+"""A process silent for this many stale thresholds is gone, whatever happened to the store."""
+
 if TYPE_CHECKING:
     from forge_jobs.runtime.deadlines import Deadlines
     from forge_jobs.runtime.exchange import Exchanger
@@ -25,12 +29,13 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class LoopHealth:
-    """How a background loop fares."""
+    """How a background loop fares. `leading`: it is this process that holds the loop's lease."""
 
     runs: int = 0
     errors: int = 0
     last_success_us: int | None = None
     last_error: str | None = None
+    leading: bool = False
 
 
 @dataclass(slots=True)
@@ -67,6 +72,8 @@ class RuntimeEnv:
     settings: dict[str, QueueSettings] = field(default_factory=dict)
     """The last settings read of each served queue."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    listeners: defaultdict[str, list[asyncio.Event]] = field(default_factory=lambda: defaultdict(list))
+    """Who wants to hear of wakes that name something else than a queue."""
     running: RunningTable = field(init=False)
     exchanger: Exchanger = field(init=False)
     deadlines: Deadlines = field(init=False)
@@ -93,6 +100,17 @@ class RuntimeEnv:
     def silent_us(self) -> int:
         """How long no beat has been accepted."""
         return self.clock.elapsed_us() - self.health.last_beat_us
+
+    @property
+    def just_back(self) -> bool:
+        """Whether this process's own beats failed until a moment ago: an outage looks to it as if the others were
+        dead, and they get the chance to beat first."""
+        return self.clock.elapsed_us() < self.health.reap_not_before_us
+
+    @property
+    def takeover_after(self) -> timedelta:
+        """How long another process must have been silent before its slots are taken over."""
+        return self.config.stale_after * (LONG_SILENCE if self.just_back else 1)
 
     @property
     def beat_overdue(self) -> bool:

@@ -17,7 +17,7 @@ from forge_jobs.observe import tell
 from forge_jobs.runtime.running import Run, RunState
 from forge_jobs.runtime.worker import Slot
 from forge_jobs.storage.error import Busy, StorageError, StoreFull, StoreUnavailable
-from forge_jobs.storage.protocol import Claim, ClaimRequest
+from forge_jobs.storage.protocol import CLUSTER, Claim, ClaimRequest
 from forge_jobs.storage.types.finalize import (
     APPLIED_DONE,
     Applied,
@@ -62,6 +62,9 @@ class Line:
         self.queue = queue
         self.supervisor: Supervisor
         self.open = True
+        """Whether it may claim: not while it is unknown whether its slots are still its own."""
+        self.returning: set[Claimed] = set()
+        """Jobs claimed for slots that closed meanwhile, on their way back."""
         self.permit = True
         """A wake that nobody has used yet."""
         self.poll_at = 0.0
@@ -80,6 +83,11 @@ class Line:
         if slot in self._idle:
             self._idle.remove(slot)
 
+    def returned(self, item: Finalize) -> None:
+        """The store has a job back."""
+        self.returning.discard(Claimed(item.job_id, item.fence))
+        self.supervisor.look()
+
     @property
     def idle_slots(self) -> int:
         return len(self._idle)
@@ -95,22 +103,31 @@ class Line:
         """The idle slots, reserved for a claim."""
         count = len(self._idle) if limit is None else min(limit, len(self._idle))
         self.permit = False
-        return tuple(self._idle.popleft() for _ in range(count))
+        slots = tuple(self._idle.popleft() for _ in range(count))
+        for slot in slots:
+            slot.reserved = True
+        return slots
 
     def give(self, slots: Sequence[Slot], jobs: Sequence[JobRecord], *, alone: bool = False) -> None:
         """Hand claimed jobs to the reserved slots; the rest are idle again."""
+        for slot in slots:
+            slot.reserved = False
         for slot, job in zip(slots, jobs, strict=False):
             if slot.closing or self.env.stopping.is_set():
+                self.returning.add(Claimed(job.id, job.fence))
                 self.env.exchanger.release(job)
             else:
                 slot.give(job, alone=alone)
         self._idle.extendleft(slot for slot in reversed(slots[len(jobs) :]) if not slot.closing)
+        for slot in slots:
+            if slot.closing:
+                slot.close()
 
     def answered(self, claim: Claim, now: float) -> None:
         """When to look again."""
         if claim.jobs:
             self._worked_at = now
-        quiet = now - self._worked_at > QUIET_S
+        quiet = now - self._worked_at > QUIET_S and self.env.storage.wakes_proven
         self.permit = self.permit or claim.more
         self.poll_at = now + (max(QUIET_POLL_S, self._poll_s) if quiet else self._poll_s)
         due = claim.next_due_us
@@ -175,6 +192,11 @@ class Exchanger:
             if queues is None or line.queue in queues:
                 line.permit = True
                 line.supervisor.woken(named=queues is not None)
+        if queues is not None and CLUSTER in queues:
+            for line in self.lines.values():
+                line.supervisor.look()
+            for listener in self.env.listeners[CLUSTER]:
+                listener.set()
         self.poke()
 
     def poke(self) -> None:
@@ -246,6 +268,10 @@ class Exchanger:
         for (run, item), settled in zip(settlements, answer.settled, strict=True):
             if run is not None:
                 self.env.running.remove(run)
+                if run.slot.closing:
+                    run.slot.line.supervisor.look()
+            elif item.job is not None:
+                self.lines[item.job.queue].returned(item)
             if settled is not APPLIED_DONE:
                 self._settled(item, settled)
         self.env.health.counts["finished"] += sum(settled is APPLIED_DONE for settled in answer.settled)

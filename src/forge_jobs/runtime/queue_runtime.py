@@ -18,21 +18,22 @@ from forge_jobs.runtime.deadlines import Deadlines
 from forge_jobs.runtime.env import RuntimeEnv
 from forge_jobs.runtime.exchange import Exchanger, Line
 from forge_jobs.runtime.handler import HandlerRegistry
-from forge_jobs.runtime.loops import cleanup, fence, lag, progress, reaper, unserved
+from forge_jobs.runtime.loops import cleanup, fence, lag, progress, reaper, rebalance, unserved
 from forge_jobs.runtime.loops.heartbeat import Heartbeat
 from forge_jobs.runtime.loops.loop import Loop, run_loop
 from forge_jobs.runtime.routing import DefaultRouter, Router
 from forge_jobs.runtime.running import RunningTable, RunState
 from forge_jobs.runtime.supervisor import Supervisor
 from forge_jobs.storage.error import ConfigError, StorageError
-from forge_jobs.storage.protocol import Storage
+from forge_jobs.storage.protocol import CLUSTER, Storage
 from forge_jobs.storage.types.finalize import Finalize, Released
 from forge_jobs.storage.types.job import EnqueueOutcome, EnqueueRequest
-from forge_jobs.storage.types.process import ProcessState
 
 log = logging.getLogger("forge_jobs.runtime")
 
-LOOPS: Final[tuple[Loop, ...]] = (fence.LOOP, reaper.LOOP, cleanup.LOOP, progress.LOOP, lag.LOOP, unserved.LOOP)
+LOOPS: Final[tuple[Loop, ...]] = (
+    fence.LOOP, reaper.LOOP, rebalance.LOOP, cleanup.LOOP, progress.LOOP, lag.LOOP, unserved.LOOP,
+)  # fmt: skip
 END_GRACE_S: Final = 2.0
 """How long handlers get to end after their tasks were cancelled."""
 SETTLE_GRACE_S: Final = 2.0
@@ -135,16 +136,17 @@ class QueueRuntime:
         for queue in self.queues:
             await storage.queues.ensure(queue)
             line = env.exchanger.lines[queue] = Line(env, queue)
-            self._supervisors.append(Supervisor(env, line, self._slots))
+            self._supervisors.append(Supervisor(env, line, self._slots, self._offered))
         await env.heartbeat.start()
         self._unsubscribe = storage.subscribe(env.host_id, env.exchanger.wake)
+        await asyncio.gather(*(supervisor.tick() for supervisor in self._supervisors))
         for supervisor in self._supervisors:
-            await supervisor.tick()
             self._spawn(supervisor.run(), f"supervisor-{supervisor.line.queue}")
         self._exchange_task = self._spawn(env.exchanger.run(), "exchange")
         for loop in LOOPS:
             self._spawn(run_loop(env, loop), loop.name)
         await env.heartbeat.beat_now()  # so that the list of processes shows the slots that are open now
+        storage.wake([CLUSTER])
 
     async def _undo_start(self) -> None:
         """Leave nothing of a start that failed, so that it can be tried again."""
@@ -230,7 +232,7 @@ class QueueRuntime:
         seconds = grace.total_seconds() if isinstance(grace, timedelta) else grace
         env.stopping.set()
         log.info("shutdown_begun running=%d", len(env.running))
-        env.heartbeat.state = ProcessState.DRAINING
+        env.heartbeat.mark_draining()
         for supervisor in self._supervisors:
             supervisor.close()
         env.running.interrupt(CancelReason.SHUTDOWN)
@@ -283,6 +285,7 @@ class QueueRuntime:
                 await env.storage.events.flush()
                 await env.heartbeat.stop(SETTLE_GRACE_S / 2)  # a later beat would put the process back on the list
                 await env.storage.processes.remove(env.host_id)
+                env.storage.wake([CLUSTER])
                 left = [run for run in env.running if not run.lost and run.state is not RunState.ENDED]
                 if left:
                     env.health.counts["abandoned"] += len(left)
@@ -295,6 +298,13 @@ class QueueRuntime:
         except (StorageError, TimeoutError) as error:
             await env.heartbeat.stop(0)
             log.error("shutdown_unsettled jobs=%d error=%s; the reaper gives them back", len(env.running), error)
+
+    @property
+    def _offered(self) -> int:
+        """The most slots of one queue that has a total."""
+        if self._slots is not None:
+            return self._slots
+        return min(limits.SLOTS_PER_QUEUE_OF_A_TOTAL, max(limits.SLOTS_PER_PROCESS // len(self.queues), 1))
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work, name=f"forge-{name}")

@@ -25,7 +25,7 @@ log = logging.getLogger("forge_jobs.worker")
 class Slot:
     """A place in this process that runs one job of one queue at a time."""
 
-    __slots__ = ("_next", "_run", "closing", "env", "index", "line", "process_id", "task")
+    __slots__ = ("_next", "_run", "closing", "env", "index", "line", "process_id", "reserved", "task")
 
     def __init__(self, env: RuntimeEnv, line: Line, index: int) -> None:
         self.env = env
@@ -33,6 +33,8 @@ class Slot:
         self.index = index
         self.process_id = f"{line.queue}-{index}-{env.host_id}"
         self.closing = False
+        self.reserved = False
+        """A claim for it is under way."""
         self.task: asyncio.Task[None] | None = None
         self._next: asyncio.Future[Run | None] | None = None
         self._run: Run | None = None
@@ -54,9 +56,9 @@ class Slot:
         self._next.set_result(run)
 
     def close(self) -> None:
-        """Close when idle; a busy slot finishes its job first."""
+        """Close when idle; a busy slot finishes its job first, a reserved one waits for the answer to its claim."""
         self.closing = True
-        if self._next is not None and not self._next.done():
+        if not self.reserved and self._next is not None and not self._next.done():
             self._next.set_result(None)
 
     def abandon(self, run: Run) -> None:

@@ -2,6 +2,7 @@
 
 ForgeError
 ├── ConfigError
+├── WaitTimeout                 a job had not ended in time; also a TimeoutError
 └── StorageError
     ├── InvalidInput            refused before the store was touched
     │   ├── InvalidPayload
@@ -30,9 +31,30 @@ from typing import Any
 class ForgeError(Exception):
     """Base of every error that forge-jobs raises on purpose."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied and pickled by what it holds, not by its constructor, whose arguments are others: a pool of processes
+        that cannot unpickle an error hangs."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[ForgeError], args: tuple[Any, ...], state: dict[str, Any]) -> ForgeError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
 
 class ConfigError(ForgeError):
     """A setting is unknown, of the wrong type or out of range; the message names key and value."""
+
+
+class WaitTimeout(ForgeError, TimeoutError):
+    """The job had not ended when the time to wait for it was over. It goes on; `status` is where it stood."""
+
+    def __init__(self, job_id: str, status: str, timeout_s: float) -> None:
+        super().__init__(f"job {job_id} is {status} after {timeout_s:g} s; it goes on, wait again or look later")
+        self.job_id = job_id
+        self.status = status
 
 
 class StorageError(ForgeError):

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from forge_jobs.clock import Clock
 from forge_jobs.ids import JobId
@@ -37,10 +37,14 @@ from forge_jobs.storage.types.job import (
     JobRow,
     Page,
 )
+from forge_jobs.storage.types.lease import Lease
 from forge_jobs.storage.types.process import BeatAnswer, Claimed, ProcessInfo, ProcessRow
 from forge_jobs.storage.types.queue import QueueChange, QueueCounts, QueueSettings
+from forge_jobs.storage.types.share import Assignment, Share, Standing
 
 PYTHON = Actor()
+CLUSTER: Final = "/cluster"
+"""A wake with this name among its queues, which no queue can have, says that processes, totals or shares changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,10 +241,58 @@ class ProcessStore(Protocol):
         """Every known process by host id; `live` if its heartbeat is younger than `stale_after`."""
 
     async def remove(self, host_id: str) -> None:
-        """Forget a process: its clean end."""
+        """Forget a process, with its shares; its leases are free. Its clean end."""
 
     async def prune(self, silent_for: timedelta) -> int:
-        """Forget processes silent for this long; returns how many."""
+        """Forget processes silent for this long, with their shares; returns how many."""
+
+
+class LeaseStore(Protocol):
+    """Leases by name: at most one holder each, by the store's time. An optimisation, never what makes an act unique:
+    a holder that stands still acts on after its lease ended."""
+
+    async def take(self, name: str, holder: str, ttl: timedelta) -> Lease | None:
+        """Hold the lease for `ttl` from now; None, and nothing is written, while another holds it.
+
+        The token is one more than any before it, even for a holder that takes again what it holds.
+        """
+
+    async def renew(self, lease: Lease, ttl: timedelta) -> Lease | None:
+        """Hold it for `ttl` from now; None if it was taken by another or released. One that ended but was not taken
+        since is renewed."""
+
+    async def release(self, lease: Lease) -> bool:
+        """Let it go. False: it was not held under this token any longer."""
+
+    async def list(self) -> list[Lease]:
+        """The leases that are held now, by name."""
+
+
+class ShareStore(Protocol):
+    """How the totals of queues are split over processes. Shares say who should have how many slots; what is open,
+    and that it is never more than the total, is decided by `open_slots` alone."""
+
+    async def list(self) -> list[Share]:
+        """Every row, by queue and host id, of live processes and others."""
+
+    async def assign(self, shares: Sequence[Assignment]) -> int:
+        """Write shares, all in one transaction; returns how many rows that changed. What is stored already, and what
+        is for a process that is not on the list, is not written."""
+
+    async def standing(self, queue: str, host_id: str, stale_after: timedelta) -> Standing:
+        """What one process needs to know to open slots. A queue that does not exist has a total of 0."""
+
+    async def open_slots(
+        self, queue: str, host_id: str, *, staying: int, closing: int, wanted: int, stale_after: timedelta
+    ) -> int:
+        """Tell that the process has `staying` slots open, `closing` more that are closed but for the job in them, and
+        would like `wanted`; how many may stay open from now on, see `Standing.may_open`. They are counted with the
+        closing ones until the next call.
+
+        So over the processes of a queue never more are open than its total, if each calls before it opens a slot, and
+        leaves a closed one out only when its job is settled. Callers wait for each other. Slots of processes silent
+        for `stale_after` are taken over, except for the jobs they still own. Nothing is written if nothing changed.
+        """
 
 
 class EventStore(Protocol):
@@ -289,11 +341,19 @@ class Storage(Protocol):
     clock: Clock
 
     @property
+    def wakes_proven(self) -> bool:
+        """Whether wakes of other processes have a way here that works at the moment; else workers poll at full rate."""
+
+    @property
     def jobs(self) -> JobStore: ...
     @property
     def queues(self) -> QueueStore: ...
     @property
     def processes(self) -> ProcessStore: ...
+    @property
+    def leases(self) -> LeaseStore: ...
+    @property
+    def shares(self) -> ShareStore: ...
     @property
     def events(self) -> EventStore: ...
     @property
@@ -308,7 +368,7 @@ class Storage(Protocol):
         """
 
     def wake(self, queues: Sequence[str] | None = None) -> None:
-        """Tell workers of all processes that something may be ready."""
+        """Tell workers of all processes that something may be ready; with `CLUSTER` that the cluster changed."""
 
     async def close(self) -> None:
         """Flush what is buffered and release every connection and thread. Closing twice is harmless."""
@@ -316,5 +376,6 @@ class Storage(Protocol):
 
 __all__ = [
     "AuditStore", "BeatAnswer", "Claim", "ClaimRequest", "Claimed", "ErrorEntry", "EventStore", "Exchange",
-    "Heart", "JobRow", "JobStore", "MaintenanceStore", "ProcessStore", "QueueStore", "Storage",
+    "Heart", "JobRow", "JobStore", "LeaseStore", "MaintenanceStore", "ProcessStore", "QueueStore", "ShareStore",
+    "Storage",
 ]  # fmt: skip

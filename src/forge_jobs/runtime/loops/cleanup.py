@@ -1,4 +1,4 @@
-"""Removes what retention lets go."""
+"""Removes what retention lets go, in one process of the cluster."""
 
 from __future__ import annotations
 
@@ -17,4 +17,4 @@ async def tick(env: RuntimeEnv) -> None:
         log.info("cleaned_up done=%d dead=%d events=%d", report.done, report.dead, report.events)
 
 
-LOOP = Loop("cleanup", lambda env: env.config.cleanup_s, tick)
+LOOP = Loop("cleanup", lambda env: env.config.cleanup_s, tick, leased=True)

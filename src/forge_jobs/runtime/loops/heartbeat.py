@@ -58,6 +58,11 @@ class Heartbeat:
         self._kick.set()
         await waiter
 
+    def mark_draining(self) -> None:
+        """Beat at once to say that this process takes no more work."""
+        self.state = ProcessState.DRAINING
+        self._kick.set()
+
     async def stop(self, patience_s: float) -> None:
         """Beat no more; returns when the last beat is over, or after `patience_s` when one hangs."""
         self._stop.set()
@@ -119,6 +124,7 @@ class Heartbeat:
             queues=self._queues,
             kinds=tuple(env.handlers.kinds()),
             slots={queue: len(line.supervisor.slots) for queue, line in lines},
+            offered={queue: line.supervisor.offered for queue, line in lines},
             running=env.running.by_slot(),
             state=ProcessState.FENCED if env.health.fenced else self.state,
             loop_lag_ms=round(env.health.loop_lag_ms, 1),
@@ -128,6 +134,9 @@ class Heartbeat:
 
     def _accepted(self, answer: BeatAnswer, began_us: int, waiters: list[asyncio.Future[None]]) -> None:
         env, health = self.env, self.env.health
+        if env.silent_us() >= env.config.stale_s * 1e6:  # others may have taken its slots over
+            for line in env.exchanger.lines.values():
+                line.supervisor.doubt()
         late = began_us - health.last_beat_us > 2 * round(env.config.heartbeat_s * 1e6)
         if late and health.beats:
             health.reap_not_before_us = env.clock.elapsed_us() + round(env.config.stale_s * 1e6)

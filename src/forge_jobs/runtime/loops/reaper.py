@@ -6,7 +6,7 @@ import logging
 from datetime import timedelta
 from typing import Final
 
-from forge_jobs.runtime.env import RuntimeEnv
+from forge_jobs.runtime.env import LONG_SILENCE, RuntimeEnv
 from forge_jobs.runtime.loops.loop import Loop
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.answers import Revived
@@ -14,8 +14,6 @@ from forge_jobs.storage.types.answers import Revived
 log = logging.getLogger("forge_jobs.reaper")
 
 PAGE: Final = 100
-FORGET_AFTER: Final = 10
-"""Processes silent for this many stale thresholds are forgotten."""
 EXPIRE_PAGE: Final = 500
 
 
@@ -25,7 +23,7 @@ async def tick(env: RuntimeEnv) -> list[Revived]:
     A process that could not beat itself reaps nothing for a while: after an outage of the store the live owners
     must get the chance to beat first.
     """
-    if env.beat_overdue or env.clock.elapsed_us() < env.health.reap_not_before_us:
+    if env.beat_overdue or env.just_back:
         return []
     revived: list[Revived] = []
     while True:
@@ -37,7 +35,7 @@ async def tick(env: RuntimeEnv) -> list[Revived]:
             break
     while await env.storage.jobs.expire_due(limit=EXPIRE_PAGE) == EXPIRE_PAGE:
         pass
-    await env.storage.processes.prune(env.config.stale_after * FORGET_AFTER)
+    await env.storage.processes.prune(env.config.stale_after * LONG_SILENCE)
     env.health.counts["reaped"] += len(revived)
     return revived
 

@@ -81,6 +81,7 @@ def retry(tx: Tx, job_id: JobId, effects: Effects) -> RetryOutcome:
     if transition is None:
         return NotRetryable(job.state.status.value)
     if job.dedupe_key is not None:
+        tx.reserve([job.dedupe_key], wait=True)
         holder = tx.row(KEY_HOLDER, {"key": job.dedupe_key, "id": job_id})
         if holder is not None:
             return SlotHeld(JobId(holder[0]))

@@ -12,22 +12,25 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from typing import Final
 
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
-_required: set[str] = set()
+_required: dict[str, set[str]] = {}
+CORE: Final = "core"
 
 
-def statement(name: str) -> str:
-    """Declare that the code uses this statement; gives back its name."""
-    _required.add(name)
+def statement(name: str, part: str = CORE) -> str:
+    """Declare that the code uses this statement; gives back its name. A `part` other than the core is for backends
+    that use the code which declares it."""
+    _required.setdefault(part, set()).add(name)
     return name
 
 
-def load_book(overlay: Traversable) -> Mapping[str, str]:
+def load_book(overlay: Traversable, *parts: str) -> Mapping[str, str]:
     """The shared statements with a backend's overlay on top.
 
     Raises:
-        RuntimeError: a declared statement is in neither, or one stands in a file twice.
+        RuntimeError: a statement declared for the core or one of `parts` is in neither, or one stands in a file twice.
     """
     book: dict[str, str] = {}
     shared = files("forge_jobs.storage.sql").joinpath("queries")
@@ -35,7 +38,8 @@ def load_book(overlay: Traversable) -> Mapping[str, str]:
         if page.name.endswith(".sql"):
             book.update(parse(page.read_text(), page.name))
     book.update(parse(overlay.read_text(), overlay.name))
-    missing = sorted(_required - book.keys())
+    required = set().union(*(_required.get(part, ()) for part in (CORE, *parts)))
+    missing = sorted(required - book.keys())
     if missing:
         raise RuntimeError(f"statements missing in {overlay.name}: {', '.join(missing)}")
     return book

@@ -7,7 +7,7 @@ several kinds the heads of each are merged, stopping where a kind's next job com
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -17,20 +17,24 @@ from forge_jobs.storage.protocol import Claim, ClaimRequest
 from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.driver import Tx
 from forge_jobs.storage.sql.rows import to_json
+from forge_jobs.storage.sql.settle import Exchanged, Settlements, settle_jobs
+from forge_jobs.storage.types.finalize import Finalize
 from forge_jobs.storage.types.job import JobRecord
 
-QUEUE_GATE = statement("queue_gate")
-ANY_DUE = statement("any_due")
-NEXT_BAND = statement("next_band")
-PROMOTE_BAND = statement("promote_band")
-PROMOTE_DUE = statement("promote_due")
-READY_KINDS = statement("ready_kinds")
-READY_HEADS = statement("ready_heads")
-ALONE_HEAD = statement("alone_head")
-ALONE_WAITING = statement("alone_waiting")
-TAKE_JOBS = statement("take_jobs")
-TAKEN_JOBS = statement("taken_jobs")
-NEXT_DUE_OF_QUEUE = statement("next_due_of_queue")
+PART: Final = "claim"
+"""Its statements; a backend that claims in one statement of its own does without them."""
+QUEUE_GATE = statement("queue_gate", PART)
+ANY_DUE = statement("any_due", PART)
+NEXT_BAND = statement("next_band", PART)
+PROMOTE_BAND = statement("promote_band", PART)
+PROMOTE_DUE = statement("promote_due", PART)
+READY_KINDS = statement("ready_kinds", PART)
+READY_HEADS = statement("ready_heads", PART)
+ALONE_HEAD = statement("alone_head", PART)
+ALONE_WAITING = statement("alone_waiting", PART)
+TAKE_JOBS = statement("take_jobs", PART)
+TAKEN_JOBS = statement("taken_jobs", PART)
+NEXT_DUE_OF_QUEUE = statement("next_due_of_queue", PART)
 
 Head: TypeAlias = "tuple[int, int, JobId]"
 """Where a job stands in the claim order."""
@@ -42,6 +46,12 @@ PROMOTE_LIMIT: Final = 500
 """Most jobs beyond its need that one claim makes due, so that a flood of due jobs never makes it slow."""
 FEW_KINDS: Final = 4
 """Up to here every served kind is looked up; beyond, only those that a skip scan finds to have ready jobs."""
+
+
+def exchange(tx: Tx, settlements: Sequence[Finalize], claims: Sequence[ClaimRequest]) -> Exchanged:
+    """Settle, then claim, statement by statement; see `JobStore.settle_and_claim`."""
+    settled = settle_jobs(tx, settlements) if settlements else Settlements([])
+    return settled, [claim_jobs(tx, request) for request in claims], tx.now_us
 
 
 def claim_jobs(tx: Tx, request: ClaimRequest) -> Claim:

@@ -17,9 +17,11 @@ Row = tuple[Any, ...]
 
 
 class Tx(Protocol):
-    """One transaction. `now_us` is store time, read once at its beginning; it is bound as `:now` everywhere."""
+    """One transaction."""
 
-    now_us: int
+    @property
+    def now_us(self) -> int:
+        """Store time, read once at the beginning; it is bound as `:now` everywhere."""
 
     def rows(self, name: str, params: Mapping[str, Any] = {}) -> list[Row]:
         """All rows of the named statement."""
@@ -35,6 +37,10 @@ class Tx(Protocol):
 
     def savepoint(self) -> AbstractContextManager[None]:
         """A part that can fail without the rest: an exception undoes it and passes on."""
+
+    def reserve(self, keys: Collection[str], *, wait: bool) -> Collection[str]:
+        """Make sure that no other transaction works on these dedupe keys until this one ends; the keys that another
+        one has at the moment, if not told to wait. What is read afterwards is the newest state."""
 
 
 Operation = Callable[[Tx], T]

@@ -15,7 +15,7 @@ import msgspec
 from forge_jobs import limits
 from forge_jobs.ids import JobId
 from forge_jobs.storage import lifecycle
-from forge_jobs.storage.error import DedupeConflict, IdReused, QueueFull, StorageError
+from forge_jobs.storage.error import Busy, DedupeConflict, IdReused, QueueFull, StorageError
 from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.driver import Tx
 from forge_jobs.storage.sql.rows import to_json
@@ -34,7 +34,10 @@ ENSURE_QUEUE = statement("ensure_queue")
 QUEUE_BOUNDS = statement("queue_bounds")
 COUNT_WAITING = statement("count_waiting")
 
-Answer: TypeAlias = EnqueueOutcome | StorageError
+Answer: TypeAlias = EnqueueOutcome | StorageError | None
+"""None: not tried, as another transaction is about this job's dedupe key; ask again for it alone."""
+RACES: Final = 4
+"""How often a batch is looked at anew when others added the same ids meanwhile."""
 KNOWN_FOR_US: Final = 1_000_000
 """How old what is known of a queue may be: its bound, and the count behind it."""
 
@@ -96,12 +99,22 @@ class _NotAllNew(Exception):
     pass
 
 
+class _Raced(Exception):
+    """Another transaction added one of these ids after it was looked for."""
+
+
 def insert_jobs(tx: Tx, jobs: Sequence[NewJob], known: KnownQueues, *, atomic: bool) -> Batch:
     """Add `jobs` in order. With `atomic` the first refusal is raised; else it is that job's answer."""
     bounds = known.look(tx, {job.queue for job in jobs})
     if not bounds and all(job.plain for job in jobs) and _insert_all(tx, jobs):
         return Batch([Enqueued(job.id) for job in jobs], list(jobs), tx.now_us)
-    return _insert_carefully(tx, jobs, known, bounds, atomic=atomic)
+    for _ in range(RACES):
+        try:
+            with tx.savepoint():
+                return _insert_carefully(tx, jobs, known, bounds, atomic=atomic)
+        except _Raced:
+            continue
+    raise Busy("others keep adding the same ids; nothing was added. Try again")
 
 
 def _insert_all(tx: Tx, jobs: Sequence[NewJob]) -> bool:
@@ -139,6 +152,7 @@ def _insert_carefully(
 ) -> Batch:
     batch = Batch([], [], tx.now_us)
     keys = sorted({job.dedupe_key for job in jobs if job.dedupe_key is not None})
+    taken = tx.reserve(keys, wait=atomic or len(jobs) == 1) if keys else ()
     known = {row[0]: row[1:] for row in tx.rows(JOBS_BY_IDS, {"ids": to_json([job.id for job in jobs])})}
     holders: dict[str, tuple[str, str]] = {}
     if keys:
@@ -149,6 +163,9 @@ def _insert_carefully(
             holders[key] = (holder, status)
     unwritten: list[NewJob] = []
     for job in jobs:
+        if job.dedupe_key in taken:
+            batch.answers.append(None)
+            continue
         answer = _known(job, known) or _held(tx, job, holders, unwritten, batch) or _full(tx, job, known_queues, bounds)
         if answer is None:
             unwritten.append(job)
@@ -167,7 +184,9 @@ def _insert_carefully(
 
 def _write(tx: Tx, unwritten: list[NewJob]) -> None:
     for start in range(0, len(unwritten), limits.BULK_CHUNK):
-        _insert(tx, unwritten[start : start + limits.BULK_CHUNK])
+        chunk = unwritten[start : start + limits.BULK_CHUNK]
+        if _insert(tx, chunk) != len(chunk):
+            raise _Raced
     holds = [
         (job.dedupe_key, job.id, tx.now_us + job.unique_for_us) for job in unwritten if job.unique_for_us is not None
     ]

@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from forge_jobs import limits
 from forge_jobs.clock import from_us
@@ -20,13 +20,12 @@ from forge_jobs.storage.request import check_request, check_requests
 from forge_jobs.storage.sql import admin
 from forge_jobs.storage.sql.admin import Effects
 from forge_jobs.storage.sql.book import statement
-from forge_jobs.storage.sql.claim import claim_jobs
 from forge_jobs.storage.sql.driver import Driver, Tx, Wake
 from forge_jobs.storage.sql.enqueue import Answer, Batch, KnownQueues, insert_jobs
 from forge_jobs.storage.sql.events import SqlEvents
 from forge_jobs.storage.sql.reap import expire_due, revive_stale
 from forge_jobs.storage.sql.rows import audit_params, error_entry, filter_params, job_row, progress, to_json
-from forge_jobs.storage.sql.settle import Settlements, settle_jobs
+from forge_jobs.storage.sql.settle import Exchanged
 from forge_jobs.storage.types.answers import (
     BulkReport,
     CancelOutcome,
@@ -62,13 +61,24 @@ NEXT_DUE = statement("next_due")
 
 BULK_ACT_BATCH: Final = 500
 T = TypeVar("T")
+ExchangeOperation: TypeAlias = Callable[[Tx, Sequence[Finalize], Sequence[ClaimRequest]], Exchanged]
+"""A backend's way to settle and claim in one transaction."""
 
 
 class SqlJobs:
     """Implements `JobStore`."""
 
-    def __init__(self, driver: Driver, events: SqlEvents, wake: Wake, config: StoreConfig, known: KnownQueues) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        events: SqlEvents,
+        wake: Wake,
+        config: StoreConfig,
+        known: KnownQueues,
+        exchange: ExchangeOperation,
+    ) -> None:
         self._driver = driver
+        self._exchange = exchange
         self._events = events
         self._wake = wake
         self._config = config
@@ -106,6 +116,9 @@ class SqlJobs:
 
     def _send_gathered(self) -> None:
         gathered, self._gathering = self._gathering, []
+        self._send(gathered)
+
+    def _send(self, gathered: list[tuple[NewJob, asyncio.Future[EnqueueOutcome]]]) -> None:
         jobs = [job for job, _ in gathered]
         self._driver.submit(
             lambda tx: insert_jobs(tx, jobs, self._known, atomic=False),
@@ -126,10 +139,12 @@ class SqlJobs:
             answers = [_for_one(error, job) for job, _ in gathered]
         else:
             answers = batch.answers
-        for (_, future), answer in zip(gathered, answers, strict=True):
+        for (job, future), answer in zip(gathered, answers, strict=True):
             if future.done():  # its caller gave up waiting; the job is in the store all the same
                 continue
-            if isinstance(answer, Exception):
+            if answer is None:
+                self._send([(job, future)])
+            elif isinstance(answer, Exception):
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
@@ -153,12 +168,10 @@ class SqlJobs:
     # Running
 
     async def settle_and_claim(self, settlements: Sequence[Finalize], claims: Sequence[ClaimRequest] = ()) -> Exchange:
-        def exchange(tx: Tx) -> tuple[Settlements, list[Claim], int]:
-            settled = settle_jobs(tx, settlements) if settlements else Settlements([])
-            return settled, [claim_jobs(tx, request) for request in claims], tx.now_us
-
         label = "settle" if settlements else "claim"
-        settled, claimed, now_us = await self._driver.write(exchange, label=label)
+        settled, claimed, now_us = await self._driver.write(
+            lambda tx: self._exchange(tx, settlements, claims), label=label
+        )
         if settled.done:
             self._events.push_jobs(EventType.COMPLETED, now_us, settled.done)
         self._events.push(settled.events)

@@ -24,6 +24,9 @@ PRUNE_PROCESSES = statement("prune_processes")
 REMOVE_PROCESS = statement("remove_process")
 REMOVE_PAUSES_OF_THE_GONE = statement("remove_pauses_of_the_gone")
 REMOVE_PAUSES_OF_PROCESS = statement("remove_pauses_of_process")
+REMOVE_SHARES_OF_THE_GONE = statement("remove_shares_of_the_gone")
+REMOVE_SHARES_OF_PROCESS = statement("remove_shares_of_process")
+RELEASE_LEASES_OF_PROCESS = statement("release_leases_of_process")
 
 
 class HeartConnection(Protocol):
@@ -62,6 +65,8 @@ class SqlProcesses:
         def operation(tx: Tx) -> None:
             tx.change(REMOVE_PROCESS, {"host": host_id})
             tx.change(REMOVE_PAUSES_OF_PROCESS, {"host": host_id})
+            tx.change(REMOVE_SHARES_OF_PROCESS, {"host": host_id})
+            tx.change(RELEASE_LEASES_OF_PROCESS, {"host": host_id})
 
         await self._driver.write(operation, label="process")
 
@@ -72,6 +77,7 @@ class SqlProcesses:
             gone = tx.change(PRUNE_PROCESSES, params)
             if gone:
                 tx.change(REMOVE_PAUSES_OF_THE_GONE)
+                tx.change(REMOVE_SHARES_OF_THE_GONE)
             return gone
 
         return await self._driver.write(operation, label="process")

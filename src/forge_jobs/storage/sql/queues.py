@@ -9,7 +9,7 @@ from typing import Any
 from forge_jobs.clock import from_us
 from forge_jobs.names import check_name
 from forge_jobs.storage.error import NotFound, QueueInUse
-from forge_jobs.storage.protocol import PYTHON
+from forge_jobs.storage.protocol import CLUSTER, PYTHON
 from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.driver import Driver, Row, Tx, Wake
 from forge_jobs.storage.sql.enqueue import KnownQueues
@@ -30,6 +30,7 @@ QUEUE_HAS_JOBS = statement("queue_has_jobs")
 LIVE_PROCESS_OF_QUEUE = statement("live_process_of_queue")
 DELETE_QUEUE = statement("delete_queue")
 DELETE_PAUSES = statement("delete_pauses")
+DELETE_SHARES_OF_QUEUE = statement("delete_shares_of_queue")
 COUNT_BY_QUEUE = statement("count_by_queue")
 INSERT_AUDIT = statement("insert_audit")
 
@@ -86,7 +87,7 @@ class SqlQueues:
 
         settings = await self._driver.write(operation, label="queue")
         self._known.forget()
-        self._wake.due([name])
+        self._wake.due([name, CLUSTER] if "max_workers" in given else [name])
         return settings
 
     async def pause(self, name: str, *, signal: bool = True, process: str | None = None, actor: Actor = PYTHON) -> bool:
@@ -144,6 +145,7 @@ class SqlQueues:
                 raise QueueInUse(f"queue {name!r} is served by the live process {live[0]}; stop it first")
             tx.change(DELETE_QUEUE, {"name": name})
             tx.change(DELETE_PAUSES, {"name": name})
+            tx.change(DELETE_SHARES_OF_QUEUE, {"name": name})
             _audit(tx, actor, "queue.delete", name, None, None)
 
         await self._driver.write(operation, label="queue")

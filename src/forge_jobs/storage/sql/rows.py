@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import string
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -21,6 +22,7 @@ from forge_jobs.storage.types.queue import BackoffPolicy, QueueSettings
 from forge_jobs.text import clean
 
 PATTERN_LENGTH: Final = 1_000
+_ASCII_LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -157,7 +159,8 @@ def filter_params(chosen: JobFilter) -> dict[str, Any]:
 
 
 def literal_pattern(text: str | None, field: str, *, stored_as_json: bool = False) -> str | None:
-    """A LIKE pattern that finds `text` literally, anywhere. Use with ESCAPE of a backslash.
+    """A LIKE pattern that finds `text` literally, anywhere, in what `lower` made of a column: letters of ASCII match in
+    either case, others only in their own. Use with ESCAPE of a backslash.
 
     Payloads are kept as ASCII-escaped JSON, so other characters are searched for in that form.
 
@@ -173,7 +176,7 @@ def literal_pattern(text: str | None, field: str, *, stored_as_json: bool = Fals
     if stored_as_json and not text.isascii():
         text = json.dumps(text)[1:-1]
     escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"%{escaped}%"
+    return f"%{escaped.translate(_ASCII_LOWER)}%"
 
 
 def _bound(at: datetime | None, field: str) -> int | None:

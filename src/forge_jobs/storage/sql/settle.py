@@ -10,10 +10,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import TypeAlias
 
 from forge_jobs.clock import duration_us
 from forge_jobs.ids import JobId
 from forge_jobs.storage import lifecycle
+from forge_jobs.storage.protocol import Claim
 from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.driver import Tx
 from forge_jobs.storage.sql.rows import to_json
@@ -50,6 +52,10 @@ class Settlements:
     events: list[JobEvent] = field(default_factory=list)
     waiting_queues: set[str] = field(default_factory=set)
     """Queues that got a job back which is due now."""
+
+
+Exchanged: TypeAlias = tuple[Settlements, list[Claim], int]
+"""What one exchange came to, and store time."""
 
 
 class _NotAllMine(Exception):

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -49,6 +49,9 @@ class SqliteTx:
         if isinstance(many, list) and many and isinstance(many[0], tuple):
             bound = many
         return self._connection.executemany(self._book[name], bound).rowcount
+
+    def reserve(self, keys: Collection[str], *, wait: bool) -> Collection[str]:
+        return ()  # a write transaction is alone anyway
 
     @contextlib.contextmanager
     def savepoint(self) -> Iterator[None]:

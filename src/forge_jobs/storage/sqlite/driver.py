@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
@@ -32,6 +31,7 @@ from forge_jobs.storage.error import (
     StoreUnavailable,
 )
 from forge_jobs.storage.sql.driver import Operation
+from forge_jobs.storage.sql.pending import Pending, answered_in
 from forge_jobs.storage.sqlite import connection as sqlite
 from forge_jobs.storage.sqlite.checkpoint import Log, checkpoint
 from forge_jobs.storage.sqlite.turnstile import Turnstile
@@ -47,29 +47,8 @@ ANALYZE_AFTER_CHANGES: Final = 10_000
 FILE_CHECK_S: Final = 5.0
 """How often it is checked that the file is still the one that was opened."""
 T = TypeVar("T")
-Done = Callable[[Any, Exception | None], None]
 
 _drivers: WeakSet[SqliteDriver] = WeakSet()
-
-
-@dataclass(slots=True, eq=False)
-class _Write:
-    """An operation on its way: waiting, then running, then answered (or given up by its caller's deadline)."""
-
-    operation: Operation[Any]
-    label: str
-    done: Done | None
-    deadline: float
-    timer: asyncio.TimerHandle | None = None
-    turn: threading.Lock = field(default_factory=threading.Lock)
-    """Whoever takes it decides: the writer thread runs the operation, or its caller has given it up."""
-
-    def answer(self, result: Any, error: Exception | None) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-        done, self.done = self.done, None
-        if done is not None:
-            done(result, error)
 
 
 class SqliteDriver:
@@ -84,7 +63,7 @@ class SqliteDriver:
         self.forked = False
         self._changed = 0
         self._loop = asyncio.get_running_loop()
-        self._inbox: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Pending | None] = queue.SimpleQueue()
         self._closed = False
         self._broken: StoreUnavailable | None = None
         self._ended: asyncio.Future[None] = self._loop.create_future()
@@ -106,23 +85,15 @@ class SqliteDriver:
         if (refusal := self._refusal()) is not None:
             done(None, refusal)
             return
-        write = _Write(operation, label, done, time.monotonic() + self.config.store_deadline_s)
+        write = Pending(operation, label, done, time.monotonic() + self.config.store_deadline_s)
         write.timer = self._loop.call_later(self.config.store_deadline_s, self._give_up, write)
         self._inbox.put(write)
 
     async def write(self, operation: Operation[T], *, label: str) -> T:
-        answer: asyncio.Future[T] = self._loop.create_future()
-
-        def done(result: T | None, error: Exception | None) -> None:
-            if answer.done():
-                return
-            if error is not None:
-                answer.set_exception(error)
-            else:
-                answer.set_result(result)  # type: ignore[arg-type]
-
+        answer, done = answered_in(self._loop)
         self.submit(operation, label=label, done=done)
-        return await answer
+        result: T = await answer
+        return result
 
     async def read(self, operation: Operation[T]) -> T:
         self.check()
@@ -161,14 +132,14 @@ class SqliteDriver:
         if self._readers is not None:
             self._readers.close()
 
-    def _give_up(self, write: _Write) -> None:
+    def _give_up(self, write: Pending) -> None:
         limit = f"{self.config.store_deadline_s:g} s"
         if not write.turn.acquire(blocking=False):
             write.answer(None, OutcomeUnknown(f"the store did not answer within {limit}; the write may still happen"))
         else:
             write.answer(None, Busy(f"the store was busy for {limit}; nothing was written"))
 
-    def _deliver(self, answers: list[tuple[_Write, Any, Exception | None]]) -> None:
+    def _deliver(self, answers: list[tuple[Pending, Any, Exception | None]]) -> None:
         for write, result, error in answers:
             try:
                 write.answer(result, error)
@@ -200,7 +171,7 @@ class SqliteDriver:
             except RuntimeError:  # the loop is gone: nobody waits
                 pass
 
-    def _take(self) -> list[_Write] | None:
+    def _take(self) -> list[Pending] | None:
         """The operations that wait; an empty list after a while without any; None at the end."""
         try:
             first = self._inbox.get(timeout=IDLE_S)
@@ -219,8 +190,8 @@ class SqliteDriver:
             return None
         return [write for write in group if write is not None]
 
-    def _write_group(self, group: list[_Write]) -> None:
-        answers: list[tuple[_Write, Any, Exception | None]] = []
+    def _write_group(self, group: list[Pending]) -> None:
+        answers: list[tuple[Pending, Any, Exception | None]] = []
         try:
             self._check_file()
             self._turnstile.enter()
@@ -237,14 +208,14 @@ class SqliteDriver:
         except RuntimeError:  # the loop was closed with writes on their way: what is committed stays
             log.debug("answers_undelivered count=%d", len(answers))
 
-    def _transact(self, group: list[_Write]) -> list[tuple[_Write, Any, Exception | None]]:
+    def _transact(self, group: list[Pending]) -> list[tuple[Pending, Any, Exception | None]]:
         connection = self._connection
         sqlite.begin(connection, max(write.deadline for write in group))
         changes = connection.total_changes
         try:
             group = [write for write in group if write.turn.acquire(blocking=False)]
             tx = sqlite.SqliteTx(connection, self.book, self.clock)
-            answers: list[tuple[_Write, Any, Exception | None]]
+            answers: list[tuple[Pending, Any, Exception | None]]
             if len(group) == 1:
                 answers = [(group[0], group[0].operation(tx), None)]
             else:
@@ -261,7 +232,7 @@ class SqliteDriver:
             self._changed += changes
         return answers
 
-    def _operate(self, write: _Write, tx: sqlite.SqliteTx) -> tuple[_Write, Any, Exception | None]:
+    def _operate(self, write: Pending, tx: sqlite.SqliteTx) -> tuple[Pending, Any, Exception | None]:
         try:
             with tx.savepoint():
                 return write, write.operation(tx), None
@@ -357,7 +328,7 @@ class MemoryHeartConnection:
     def write(self, operation: Operation[T]) -> T:
         answer: queue.SimpleQueue[tuple[T | None, Exception | None]] = queue.SimpleQueue()
         deadline = time.monotonic() + self._deadline_s
-        write = _Write(lambda tx: answer.put((operation(tx), None)), "beat", lambda _result, _error: None, deadline)
+        write = Pending(lambda tx: answer.put((operation(tx), None)), "beat", lambda _result, _error: None, deadline)
         self._driver._inbox.put(write)
         try:
             result, error = answer.get(timeout=self._deadline_s)
@@ -413,7 +384,7 @@ class _Readers:
             connection.close()
 
 
-def _pass(group: list[_Write], stage: str) -> None:
+def _pass(group: list[Pending], stage: str) -> None:
     if failpoints.armed:
         for write in group:
             failpoints.hit(f"{write.label}.{stage}")

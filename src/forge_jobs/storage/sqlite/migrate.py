@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 import time
-from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
 from forge_jobs import failpoints
-from forge_jobs.storage.error import SchemaMismatch
+from forge_jobs.storage.sql.migrations import OLDEST_SERVED, AppliedStep, Migration, lacking
+from forge_jobs.storage.sql.migrations import migrations as known_steps
 from forge_jobs.storage.sqlite import connection as sqlite
 from forge_jobs.storage.sqlite.turnstile import Turnstile
 
-OLDEST_SERVED: Final = 1
-"""The oldest schema version that a program must know to work on the newest schema."""
 DEADLINE_S: Final = 30.0
 
 _TABLE: Final = """
@@ -30,27 +26,9 @@ CREATE TABLE IF NOT EXISTS forge_schema (
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Migration:
-    """One step. `checksum` is of its text: a step that was changed after it was applied is refused."""
-
-    version: int
-    name: str
-    sql: str
-
-    @property
-    def checksum(self) -> str:
-        return hashlib.sha256(self.sql.encode()).hexdigest()[:16]
-
-
 def migrations() -> list[Migration]:
     """All steps this program knows, in order."""
-    found = []
-    for page in files("forge_jobs.storage.sqlite").joinpath("migrations").iterdir():
-        number, _, name = page.name.removesuffix(".sql").partition("_")
-        if page.name.endswith(".sql"):
-            found.append(Migration(int(number), name, page.read_text()))
-    return sorted(found, key=lambda step: step.version)
+    return known_steps("forge_jobs.storage.sqlite")
 
 
 def pending(connection: sqlite3.Connection) -> list[Migration]:
@@ -59,20 +37,7 @@ def pending(connection: sqlite3.Connection) -> list[Migration]:
     Raises:
         SchemaMismatch: it is newer than this program serves, or a step was changed after it was applied.
     """
-    applied = _applied(connection)
-    known = {step.version: step for step in migrations()}
-    newest = max(known)
-    for version, (checksum, serves) in applied.items():
-        if version > newest and serves > newest:
-            raise SchemaMismatch(
-                f"the database has schema version {version}, which needs a program that knows version {serves}; "
-                f"this one knows {newest}. Upgrade forge-jobs"
-            )
-        if version in known and known[version].checksum != checksum:
-            raise SchemaMismatch(
-                f"migration {version} of the database differs from this program's; it was made by another build"
-            )
-    return [step for version, step in sorted(known.items()) if version not in applied]
+    return lacking(migrations(), _applied(connection))
 
 
 def migrate(connection: sqlite3.Connection, database: Path | None) -> list[Migration]:
@@ -107,7 +72,7 @@ def migrate(connection: sqlite3.Connection, database: Path | None) -> list[Migra
 
 def schema_version(connection: sqlite3.Connection) -> int:
     """The newest step applied; 0 on an empty database."""
-    return max(_applied(connection), default=0)
+    return max((step.version for step in _applied(connection)), default=0)
 
 
 def _apply(connection: sqlite3.Connection, step: Migration) -> None:
@@ -130,9 +95,9 @@ def statements(text: str) -> list[str]:
     return found
 
 
-def _applied(connection: sqlite3.Connection) -> dict[int, tuple[str, int]]:
+def _applied(connection: sqlite3.Connection) -> list[AppliedStep]:
     exists = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'forge_schema'").fetchone()
     if exists is None:
-        return {}
+        return []
     rows = connection.execute("SELECT version, checksum, serves FROM forge_schema").fetchall()
-    return {version: (checksum, serves) for version, checksum, serves in rows}
+    return [AppliedStep(*row) for row in rows]

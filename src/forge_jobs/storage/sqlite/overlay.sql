@@ -21,19 +21,6 @@ ON CONFLICT (id) DO NOTHING
 INSERT INTO forge_unique_holds (dedupe_key, job_id, held_until) VALUES (?1, ?2, ?3)
 ON CONFLICT (dedupe_key) DO UPDATE SET job_id = excluded.job_id, held_until = excluded.held_until
 
--- name: jobs_by_ids
--- A list of ids is one JSON parameter: SQLite has no arrays.
-SELECT id, queue, kind, payload, dedupe_key FROM forge_jobs WHERE id IN (SELECT value FROM json_each(:ids))
-
--- name: holders_of_keys
-SELECT dedupe_key, id, status FROM forge_jobs
-WHERE dedupe_key IN (SELECT value FROM json_each(:keys)) AND dedupe_key IS NOT NULL
-  AND status IN ('pending', 'in_progress', 'failed')
-
--- name: holds_of_keys
-SELECT h.dedupe_key, h.job_id, j.status FROM forge_unique_holds h LEFT JOIN forge_jobs j ON j.id = h.job_id
-WHERE h.dedupe_key IN (SELECT value FROM json_each(:keys)) AND h.held_until > :now
-
 -- name: promote_due
 -- INDEXED BY: the hot statements name their index, so that no statistics can change the plan.
 UPDATE forge_jobs SET ready = 1 WHERE id IN (
@@ -104,19 +91,6 @@ UPDATE forge_jobs SET status = 'done', completed_at = :now, process_id = NULL, h
 FROM json_each(:claims) AS claim
 WHERE forge_jobs.id = claim.key AND forge_jobs.fence = claim.value AND forge_jobs.status = 'in_progress'
 
--- name: write_job
-UPDATE forge_jobs SET status = :status, attempts = :attempts, crashes = :crashes, throttles = :throttles,
-  fence = :fence, alone = :alone, dead_reason = :dead_reason,
-  scheduled_at = CASE WHEN :due_in IS NULL THEN scheduled_at ELSE :now + :due_in END,
-  ready = CASE WHEN :waiting
-               THEN CASE WHEN :due_in IS NULL THEN scheduled_at ELSE :now + :due_in END <= :now END,
-  completed_at = CASE WHEN :finished THEN :now END,
-  process_id = NULL, heartbeat_at = NULL, beat_us = NULL, beat_boot = NULL,
-  cancel_requested_at = CASE WHEN :cancel_requested THEN cancel_requested_at END,
-  last_error = coalesce(:error, last_error), last_traceback = CASE WHEN :error IS NULL THEN last_traceback
-                                                                  ELSE :traceback END
-WHERE id = :id AND fence = :was_fence AND status = :was_status
-
 -- name: stale_jobs
 SELECT j.id, j.queue, j.kind, j.status, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
   j.cancel_requested_at IS NOT NULL, j.alone, j.started_at, j.process_id, j.dedupe_key,
@@ -146,10 +120,6 @@ DELETE FROM forge_processes WHERE beat_boot <> :boot OR beat_us <= :tick - :sile
 -- name: live_process_of_queue
 SELECT p.host_id FROM forge_processes p, json_each(p.info, '$.queues') q
 WHERE q.value = :queue AND p.beat_boot = :boot AND p.beat_us > :tick - :stale LIMIT 1
-
--- name: queue_bounds
-SELECT name, max_pending FROM forge_queues
-WHERE name IN (SELECT value FROM json_each(:queues)) AND max_pending IS NOT NULL
 
 -- name: next_due_of_queue
 SELECT min(scheduled_at) FROM forge_jobs INDEXED BY forge_jobs_future
@@ -203,57 +173,6 @@ SELECT
      AND kind IN (SELECT value FROM json_each(:kinds))),
   (SELECT count(*) FROM waiting JOIN open USING (queue))
 
--- name: choose_ids
-SELECT id FROM forge_jobs j
-WHERE id > :after
-  AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
-  AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
-  AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
-  AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
-  AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
-  AND (:key IS NULL OR dedupe_key = :key)
-  AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
-  AND (:search IS NULL OR payload LIKE :search ESCAPE '\')
-  AND (:error IS NULL OR last_error LIKE :error ESCAPE '\')
-  AND (:since IS NULL OR enqueued_at >= :since)
-  AND (:until IS NULL OR enqueued_at <= :until)
-ORDER BY id LIMIT :limit
-
--- name: list_jobs
-SELECT j.id, j.queue, j.kind, j.status, j.priority, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
-  j.enqueued_at, j.scheduled_at, j.expires_at, j.started_at, j.completed_at, j.heartbeat_at, j.process_id, j.host_id,
-  j.dedupe_key, j.dead_reason, j.last_error, j.cancel_requested_at, j.tags, j.parent_id, j.payload,
-  (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id)
-FROM forge_jobs j
-WHERE (:before IS NULL OR id < :before)
-  AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
-  AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
-  AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
-  AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
-  AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
-  AND (:key IS NULL OR dedupe_key = :key)
-  AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
-  AND (:search IS NULL OR payload LIKE :search ESCAPE '\')
-  AND (:error IS NULL OR last_error LIKE :error ESCAPE '\')
-  AND (:since IS NULL OR enqueued_at >= :since)
-  AND (:until IS NULL OR enqueued_at <= :until)
-ORDER BY id DESC LIMIT :limit
-
--- name: count_jobs
-SELECT status, count(*) FROM forge_jobs j
-WHERE (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
-  AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
-  AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
-  AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
-  AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
-  AND (:key IS NULL OR dedupe_key = :key)
-  AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
-  AND (:search IS NULL OR payload LIKE :search ESCAPE '\')
-  AND (:error IS NULL OR last_error LIKE :error ESCAPE '\')
-  AND (:since IS NULL OR enqueued_at >= :since)
-  AND (:until IS NULL OR enqueued_at <= :until)
-GROUP BY status
-
 -- name: delete_finished
 -- Victims are chosen once, oldest first, through the index of finished jobs.
 DELETE FROM forge_jobs WHERE id IN (
@@ -261,15 +180,6 @@ DELETE FROM forge_jobs WHERE id IN (
   WHERE queue = :queue AND status = :status AND completed_at IS NOT NULL AND completed_at <= :before
   ORDER BY completed_at LIMIT :limit)
 RETURNING id
-
--- name: delete_children_of_jobs
-DELETE FROM forge_job_errors WHERE job_id IN (SELECT value FROM json_each(:ids))
-
--- name: delete_progress_of_jobs
-DELETE FROM forge_job_progress WHERE job_id IN (SELECT value FROM json_each(:ids))
-
--- name: delete_events_of_jobs
-DELETE FROM forge_events WHERE job_id IN (SELECT value FROM json_each(:ids)) AND job_id IS NOT NULL
 
 -- name: insert_event
 INSERT INTO forge_events (at, type, queue, kind, job_id, attempt, cause, duration_us, count)
@@ -284,3 +194,57 @@ DELETE FROM forge_audit WHERE seq IN (SELECT seq FROM forge_audit WHERE at < :be
 -- name: delete_lapsed_holds
 DELETE FROM forge_unique_holds WHERE dedupe_key IN (
   SELECT dedupe_key FROM forge_unique_holds WHERE held_until <= :now LIMIT :limit)
+
+-- name: take_lease
+-- from_us, until_us and boot exist only here. A lease of another boot has ended, and so has one that began in what
+-- is the future now: without a boot identity that is how another boot looks.
+INSERT INTO forge_leases (name, holder, token, taken_at, expires_at, from_us, until_us, boot)
+VALUES (:name, :holder, 1, :now, :now + :ttl, :tick, :tick + :ttl, :boot)
+ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, token = forge_leases.token + 1, taken_at = excluded.taken_at,
+  expires_at = excluded.expires_at, from_us = excluded.from_us, until_us = excluded.until_us, boot = excluded.boot
+WHERE forge_leases.holder IS NULL OR forge_leases.holder = excluded.holder OR forge_leases.boot <> :boot
+  OR forge_leases.from_us > :tick OR forge_leases.until_us <= :tick
+
+-- name: renew_lease
+UPDATE forge_leases SET expires_at = :now + :ttl, from_us = :tick, until_us = :tick + :ttl, boot = :boot
+WHERE name = :name AND holder = :holder AND token = :token
+
+-- name: release_lease
+UPDATE forge_leases SET holder = NULL, expires_at = :now, until_us = :tick, from_us = :tick
+WHERE name = :name AND holder = :holder AND token = :token
+
+-- name: release_leases_of_process
+UPDATE forge_leases SET holder = NULL, expires_at = :now, until_us = :tick, from_us = :tick WHERE holder = :host
+
+-- name: list_leases
+SELECT name, holder, token, expires_at FROM forge_leases
+WHERE holder IS NOT NULL AND boot = :boot AND from_us <= :tick AND until_us > :tick ORDER BY name
+
+-- name: lock_total
+-- Nothing to lock: a write transaction is alone.
+SELECT max_workers FROM forge_queues WHERE name = :queue
+
+-- name: standing
+-- Heartbeats are compared on the boot-time clock. A process that fell silent counts with the jobs it still owns.
+SELECT q.max_workers, mine.share, coalesce(mine.open, 0),
+  (SELECT coalesce(sum(CASE WHEN p.beat_boot = :boot AND p.beat_us > :tick - :stale AND p.beat_us <= :tick THEN s.open
+                            ELSE (SELECT count(*) FROM forge_jobs j INDEXED BY forge_jobs_running
+                                  WHERE j.host_id = s.host_id AND j.status = 'in_progress' AND j.queue = s.queue) END), 0)
+   FROM forge_shares s LEFT JOIN forge_processes p ON p.host_id = s.host_id
+   WHERE s.queue = q.name AND s.host_id <> :host AND s.open > 0),
+  me.beat_boot = :boot AND me.beat_us > :tick - :stale AND me.beat_us <= :tick
+FROM forge_queues q LEFT JOIN forge_shares mine ON mine.queue = q.name AND mine.host_id = :host
+LEFT JOIN forge_processes me ON me.host_id = :host
+WHERE q.name = :queue
+
+-- name: revoke_silent
+-- As above; what is written is never more than before.
+UPDATE forge_shares SET open = (
+  SELECT count(*) FROM forge_jobs j INDEXED BY forge_jobs_running
+  WHERE j.host_id = forge_shares.host_id AND j.status = 'in_progress' AND j.queue = forge_shares.queue)
+WHERE queue = :queue AND host_id <> :host AND open > 0
+  AND host_id NOT IN (SELECT host_id FROM forge_processes
+                      WHERE beat_boot = :boot AND beat_us > :tick - :stale AND beat_us <= :tick)
+  AND open > (
+    SELECT count(*) FROM forge_jobs j INDEXED BY forge_jobs_running
+    WHERE j.host_id = forge_shares.host_id AND j.status = 'in_progress' AND j.queue = forge_shares.queue)

@@ -17,17 +17,20 @@ from typing import Any, Final
 from forge_jobs.clock import Clock, SystemClock
 from forge_jobs.config import StoreConfig
 from forge_jobs.storage.error import ConfigError, SchemaMismatch, StoreUnavailable
+from forge_jobs.storage.sql import claim
 from forge_jobs.storage.sql.book import load_book
 from forge_jobs.storage.sql.enqueue import KnownQueues
 from forge_jobs.storage.sql.events import SqlEvents
 from forge_jobs.storage.sql.jobs import SqlJobs
+from forge_jobs.storage.sql.leases import SqlLeases
 from forge_jobs.storage.sql.maintenance import SqlAudit, cleanup
 from forge_jobs.storage.sql.processes import SqlProcesses
 from forge_jobs.storage.sql.queues import SqlQueues
+from forge_jobs.storage.sql.shares import SqlShares
 from forge_jobs.storage.sqlite import connection as sqlite
 from forge_jobs.storage.sqlite.checkpoint import is_safe_version
 from forge_jobs.storage.sqlite.driver import HeartConnection, MemoryHeartConnection, SqliteDriver
-from forge_jobs.storage.sqlite.migrate import migrate, pending, schema_version
+from forge_jobs.storage.sqlite.migrate import migrate, migrations, pending, schema_version
 from forge_jobs.storage.sqlite.wake import SqliteWake, socket_directory
 from forge_jobs.storage.types.answers import CleanupReport
 
@@ -49,12 +52,18 @@ class SqliteStorage:
         self.url = f"sqlite:///{driver.database or ':memory:'}"
         self.events = SqlEvents(driver)
         known = KnownQueues()
-        self.jobs = SqlJobs(driver, self.events, wake, driver.config, known)
+        self.jobs = SqlJobs(driver, self.events, wake, driver.config, known, claim.exchange)
         self.queues = SqlQueues(driver, wake, known)
         self.processes = SqlProcesses(driver, self._connect_heart)
+        self.leases = SqlLeases(driver)
+        self.shares = SqlShares(driver)
         self.audit = SqlAudit(driver)
         self.maintenance = SqliteMaintenance(driver)
         self._flusher = asyncio.get_running_loop().create_task(self._flush_events(), name="forge-event-flush")
+
+    @property
+    def wakes_proven(self) -> bool:
+        return True  # the watch on the file sees every commit
 
     def subscribe(self, host_id: str, on_wake: Callable[[frozenset[str] | None], None]) -> Callable[[], None]:
         return self._wake.subscribe(host_id, on_wake)
@@ -127,7 +136,7 @@ async def open_sqlite(path: str, *, clock: Clock | None, config: StoreConfig, cr
         _check_place(database, config, create=create)
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise ConfigError(f"SQLite {sqlite3.sqlite_version} is too old; 3.38 or newer is needed")
-    book = load_book(files("forge_jobs.storage.sqlite").joinpath("overlay.sql"))
+    book = load_book(files("forge_jobs.storage.sqlite").joinpath("overlay.sql"), claim.PART)
     if database is not None:
         if not create:
             await asyncio.get_running_loop().run_in_executor(None, _check_ours, database)
@@ -211,7 +220,7 @@ def file_system(directory: Path) -> str:
 
 def _inspect(database: Path | None) -> dict[str, Any]:
     if database is None:
-        return {"schema_version": 1, "pending_migrations": []}
+        return {"schema_version": migrations()[-1].version, "pending_migrations": []}
     connection = sqlite.connect(database)
     try:
         wal = database.with_name(database.name + "-wal")

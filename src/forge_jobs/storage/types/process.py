@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -23,7 +23,8 @@ class ProcessState(StrEnum):
 class ProcessInfo:
     """Written whole with every heartbeat, so a row removed in error comes back with its full identity.
 
-    `slots` maps each served queue to the slots open for it, `running` each slot's process id to its job.
+    `slots` maps each served queue to the slots open for it, `offered` to the most that the process would open of its
+    total (older processes do not say), `running` each slot's process id to its job.
     """
 
     host_id: str
@@ -37,6 +38,7 @@ class ProcessInfo:
     running: dict[str, str]
     state: ProcessState
     loop_lag_ms: float = 0.0
+    offered: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ A third party's backend is tested by two short files. `conftest.py` says how to 
 
     class MyBackend:
         name = "mine"
+        one_host = False              # see `TestClockOfOneHost`
         def open(self, clock): ...    # an async context manager that gives a new, empty Storage
         def reopen(self, clock): ...  # the same for the store that `open` made last
 
@@ -24,9 +25,9 @@ pytest.register_assert_rewrite(
     *(
         f"{__name__}.{module}"
         for module in (
-            "admin", "arrange", "cancel", "claim", "dedupe", "durability", "enqueue", "events", "finalize",
-            "heartbeat", "lifecycle_matrix", "model", "processes", "queues", "reaper", "retention", "state_machine",
-            "throttle",
+            "admin", "arrange", "cancel", "claim", "cluster", "cluster_machine", "dedupe", "durability",
+            "enqueue", "events", "finalize", "heartbeat", "lifecycle_matrix", "model", "processes", "queues",
+            "reaper", "retention", "state_machine", "throttle",
         )
     )
 )  # fmt: skip
@@ -48,6 +49,8 @@ from forge_jobs.testing.conformance.claim import (  # noqa: E402
     TestClaimAndSettings,
     TestSettleAndClaim,
 )
+from forge_jobs.testing.conformance.cluster import TestLeases, TestOpenSlots, TestRebalance, TestShares  # noqa: E402
+from forge_jobs.testing.conformance.cluster_machine import TestClusterMachine  # noqa: E402
 from forge_jobs.testing.conformance.dedupe import TestDedupe, TestDedupeInBulk, TestUniqueFor  # noqa: E402
 from forge_jobs.testing.conformance.durability import TestReopen, TestTwoStores, TestWake  # noqa: E402
 from forge_jobs.testing.conformance.enqueue import (  # noqa: E402
@@ -73,7 +76,7 @@ from forge_jobs.testing.conformance.queues import (  # noqa: E402
     TestQueueCounts,
     TestQueueSettings,
 )
-from forge_jobs.testing.conformance.reaper import TestExpire, TestRevive, TestReviveAndClocks  # noqa: E402
+from forge_jobs.testing.conformance.reaper import TestClockOfOneHost, TestExpire, TestRevive  # noqa: E402
 from forge_jobs.testing.conformance.retention import TestRetention  # noqa: E402
 from forge_jobs.testing.conformance.state_machine import TestStateMachine  # noqa: E402
 from forge_jobs.testing.conformance.throttle import (  # noqa: E402
@@ -84,11 +87,12 @@ from forge_jobs.testing.conformance.throttle import (  # noqa: E402
 
 __all__ = [
     "Backend", "TestActOnMany", "TestAttempts", "TestAudit", "TestCancel", "TestClaim", "TestClaimAlone",
-    "TestClaimAndSettings", "TestCoolDown", "TestCoolDownIsForgotten", "TestCounts", "TestDedupe",
-    "TestDedupeInBulk", "TestDelete", "TestDeleteQueue", "TestEnqueue", "TestEnqueueAgain", "TestEnqueueBulk",
-    "TestErrors", "TestEvents", "TestExpire", "TestFilter", "TestFinalize", "TestFullQueue", "TestHeartbeat",
-    "TestLifecycleMatrix", "TestList", "TestNextDue", "TestPause", "TestProcesses", "TestProgress",
-    "TestQueueCounts", "TestQueueSettings", "TestReopen", "TestRetention", "TestRetry", "TestRevive",
-    "TestReviveAndClocks", "TestRunNow", "TestSettleAndClaim", "TestStateMachine", "TestThrottled",
-    "TestTwoStores", "TestUniqueFor", "TestWake", "beater", "clock", "neighbour", "storage",
+    "TestClaimAndSettings", "TestClockOfOneHost", "TestClusterMachine", "TestCoolDown", "TestCoolDownIsForgotten",
+    "TestCounts", "TestDedupe", "TestDedupeInBulk", "TestDelete", "TestDeleteQueue", "TestEnqueue",
+    "TestEnqueueAgain", "TestEnqueueBulk", "TestErrors", "TestEvents", "TestExpire", "TestFilter", "TestFinalize",
+    "TestFullQueue", "TestHeartbeat", "TestLeases", "TestLifecycleMatrix", "TestList", "TestNextDue",
+    "TestOpenSlots", "TestPause", "TestProcesses", "TestProgress", "TestQueueCounts", "TestQueueSettings",
+    "TestRebalance", "TestReopen", "TestRetention", "TestRetry", "TestRevive", "TestRunNow", "TestSettleAndClaim",
+    "TestShares", "TestStateMachine", "TestThrottled", "TestTwoStores", "TestUniqueFor", "TestWake", "beater",
+    "clock", "neighbour", "storage",
 ]  # fmt: skip

@@ -16,6 +16,14 @@ class Backend(Protocol):
     def name(self) -> str:
         """What to call it, e.g. `sqlite`."""
 
+    @property
+    def one_host(self) -> bool:
+        """Whether all its processes share one host, so that it measures silence with that host's boot-time clock.
+
+        A backend that is not takes `TestClockOfOneHost` out of the suite: its server's clock is the only one, and must
+        not be set back or forward by more than the stale threshold.
+        """
+
     def open(self, clock: Clock) -> AbstractAsyncContextManager[Storage]:
         """A new, empty store. Every call makes another one."""
 

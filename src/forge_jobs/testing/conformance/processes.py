@@ -48,16 +48,6 @@ class TestProcesses:
             (HOST, False), (OTHER_HOST, True),
         ]  # fmt: skip
 
-    async def test_the_wall_clock_makes_nobody_live_or_dead(
-        self, storage: Storage, clock: ManualClock, beater: Beater
-    ) -> None:
-        await beater.beat(make_process())
-        clock.step(timedelta(hours=1))
-        assert [row.live for row in await storage.processes.list(STALE)] == [True]
-        clock.step(-timedelta(hours=2))
-        clock.advance(60)
-        assert [row.live for row in await storage.processes.list(STALE)] == [False]
-
     async def test_a_row_removed_in_error_comes_back_whole(self, storage: Storage, beater: Beater) -> None:
         process = make_process(label="one")
         await beater.beat(process)

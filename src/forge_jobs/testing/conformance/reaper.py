@@ -153,8 +153,18 @@ class TestRevive:
             await storage.jobs.delete(job.id)
 
 
-class TestReviveAndClocks:
-    """Silence is measured by time that passed, never by the wall clock's hands."""
+class TestClockOfOneHost:
+    """On one host silence is measured by time that passed there, never by the wall clock's hands."""
+
+    async def test_the_wall_clock_makes_nobody_live_or_dead(
+        self, storage: Storage, clock: ManualClock, beater: Beater
+    ) -> None:
+        await beater.beat(make_process())
+        clock.step(timedelta(hours=1))
+        assert [row.live for row in await storage.processes.list(STALE)] == [True]
+        clock.step(-timedelta(hours=2))
+        clock.advance(60)
+        assert [row.live for row in await storage.processes.list(STALE)] == [False]
 
     async def test_a_wall_clock_set_forward_makes_nobody_stale(self, storage: Storage, clock: ManualClock) -> None:
         await add(storage)

@@ -233,7 +233,7 @@ class LifecycleMachine(RuleBasedStateMachine):
     @rule(silence=st.sampled_from([0, 20, 31, 31]), reboot=st.booleans())
     def reap(self, silence: int, reboot: bool) -> None:
         self.clock.advance(silence)
-        if reboot and not silence:
+        if reboot and not silence and self.backend.one_host:
             self.clock.reboot()
         stale = {job.id: job for job in self.model.stale()}
         revived = self._do(

@@ -1,4 +1,4 @@
--- Jobs, one at a time: what an operator, the owner of a run, or the reaper does to a row.
+-- Jobs: what an operator, the owner of a run, or the reaper does to a row; and what is read of them.
 
 -- name: lock_job
 SELECT id, queue, kind, status, attempts, max_attempts, crashes, throttles, fence, cancel_requested_at IS NOT NULL,
@@ -74,3 +74,89 @@ SELECT count(*) FROM forge_jobs WHERE queue = :queue AND ready IS NOT NULL
 -- name: running_of_host
 SELECT id, fence, cancel_requested_at IS NOT NULL FROM forge_jobs
 WHERE status = 'in_progress' AND host_id = :host
+
+-- name: jobs_by_ids
+-- A list is one JSON parameter, which reads the same everywhere; PostgreSQL's book has a `json_each` of ours.
+SELECT id, queue, kind, payload, dedupe_key FROM forge_jobs WHERE id IN (SELECT value FROM json_each(:ids))
+
+-- name: holders_of_keys
+SELECT dedupe_key, id, status FROM forge_jobs
+WHERE dedupe_key IN (SELECT value FROM json_each(:keys)) AND dedupe_key IS NOT NULL
+  AND status IN ('pending', 'in_progress', 'failed')
+
+-- name: holds_of_keys
+SELECT h.dedupe_key, h.job_id, j.status FROM forge_unique_holds h LEFT JOIN forge_jobs j ON j.id = h.job_id
+WHERE h.dedupe_key IN (SELECT value FROM json_each(:keys)) AND h.held_until > :now
+
+-- name: write_job
+UPDATE forge_jobs SET status = :status, attempts = :attempts, crashes = :crashes, throttles = :throttles,
+  fence = :fence, alone = :alone, dead_reason = :dead_reason,
+  scheduled_at = CASE WHEN :due_in IS NULL THEN scheduled_at ELSE :now + :due_in END,
+  ready = CASE WHEN :waiting = 0 THEN NULL
+               WHEN CASE WHEN :due_in IS NULL THEN scheduled_at ELSE :now + :due_in END <= :now THEN 1 ELSE 0 END,
+  completed_at = CASE WHEN :finished = 1 THEN :now END,
+  process_id = NULL, heartbeat_at = NULL,
+  cancel_requested_at = CASE WHEN :cancel_requested = 1 THEN cancel_requested_at END,
+  last_error = coalesce(:error, last_error), last_traceback = CASE WHEN :error IS NULL THEN last_traceback
+                                                                  ELSE :traceback END
+WHERE id = :id AND fence = :was_fence AND status = :was_status
+
+-- name: choose_ids
+SELECT id FROM forge_jobs j
+WHERE id > :after
+  AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
+  AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
+  AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
+  AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
+  AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
+  AND (:key IS NULL OR dedupe_key = :key)
+  AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
+  AND (:search IS NULL OR lower(payload) LIKE :search ESCAPE '\')
+  AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
+  AND (:since IS NULL OR enqueued_at >= :since)
+  AND (:until IS NULL OR enqueued_at <= :until)
+ORDER BY id LIMIT :limit
+
+-- name: list_jobs
+SELECT j.id, j.queue, j.kind, j.status, j.priority, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
+  j.enqueued_at, j.scheduled_at, j.expires_at, j.started_at, j.completed_at, j.heartbeat_at, j.process_id, j.host_id,
+  j.dedupe_key, j.dead_reason, j.last_error, j.cancel_requested_at, j.tags, j.parent_id, j.payload,
+  (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id)
+FROM forge_jobs j
+WHERE (:before IS NULL OR id < :before)
+  AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
+  AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
+  AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
+  AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
+  AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
+  AND (:key IS NULL OR dedupe_key = :key)
+  AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
+  AND (:search IS NULL OR lower(payload) LIKE :search ESCAPE '\')
+  AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
+  AND (:since IS NULL OR enqueued_at >= :since)
+  AND (:until IS NULL OR enqueued_at <= :until)
+ORDER BY id DESC LIMIT :limit
+
+-- name: count_jobs
+SELECT status, count(*) FROM forge_jobs j
+WHERE (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
+  AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
+  AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
+  AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
+  AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
+  AND (:key IS NULL OR dedupe_key = :key)
+  AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
+  AND (:search IS NULL OR lower(payload) LIKE :search ESCAPE '\')
+  AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
+  AND (:since IS NULL OR enqueued_at >= :since)
+  AND (:until IS NULL OR enqueued_at <= :until)
+GROUP BY status
+
+-- name: delete_children_of_jobs
+DELETE FROM forge_job_errors WHERE job_id IN (SELECT value FROM json_each(:ids))
+
+-- name: delete_progress_of_jobs
+DELETE FROM forge_job_progress WHERE job_id IN (SELECT value FROM json_each(:ids))
+
+-- name: delete_events_of_jobs
+DELETE FROM forge_events WHERE job_id IN (SELECT value FROM json_each(:ids)) AND job_id IS NOT NULL

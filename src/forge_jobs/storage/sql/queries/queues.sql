@@ -57,3 +57,7 @@ DELETE FROM forge_queue_pauses WHERE queue = :name
 -- name: count_by_queue
 SELECT queue, status, CASE WHEN ready IS NOT NULL THEN scheduled_at <= :now END AS due, count(*), min(scheduled_at)
 FROM forge_jobs GROUP BY queue, status, due
+
+-- name: queue_bounds
+SELECT name, max_pending FROM forge_queues
+WHERE name IN (SELECT value FROM json_each(:queues)) AND max_pending IS NOT NULL

@@ -1,0 +1,102 @@
+"""Settling and claiming, in one statement where it can be.
+
+What is done and what is wanted travel together to a function of the schema. Outcomes other than Done are decided in
+Python, row by row, before it in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any, Final
+
+import msgspec
+
+from forge_jobs.clock import duration_us
+from forge_jobs.ids import JobId
+from forge_jobs.storage import lifecycle
+from forge_jobs.storage.postgres.connection import PostgresTx
+from forge_jobs.storage.protocol import Claim, ClaimRequest
+from forge_jobs.storage.sql.book import statement
+from forge_jobs.storage.sql.driver import Row, Tx
+from forge_jobs.storage.sql.settle import Exchanged, Settlements, settle_jobs
+from forge_jobs.storage.types.finalize import APPLIED_DONE, Done, Finalize, Settled
+from forge_jobs.storage.types.job import JobRecord
+
+EXCHANGE: Final = statement("exchange", "exchange")
+GRACE_US: Final = duration_us(lifecycle.COOL_DOWN_GRACE)
+
+_encode = msgspec.json.Encoder().encode
+_records = msgspec.json.Decoder(list[JobRecord]).decode
+_ids = msgspec.json.Decoder(list[str]).decode
+_claim_order = attrgetter("priority", "scheduled_us", "id")
+
+
+def exchange(tx: Tx, settlements: Sequence[Finalize], claims: Sequence[ClaimRequest]) -> Exchanged:
+    """See `JobStore.settle_and_claim`."""
+    assert isinstance(tx, PostgresTx)
+    done = {item.job_id: item for item in settlements if type(item.outcome) is Done and item.job is not None}
+    answers: dict[int, Settled] = {}
+    settled = Settlements([])
+    if len(done) < len(settlements):
+        others = [item for item in settlements if done.get(item.job_id) is not item]
+        settled = settle_jobs(tx, others)
+        answers = {id(item): answer for item, answer in zip(others, settled.answers, strict=True)}
+    asked = [request for request in claims if request.limit and request.kinds]
+    rows = tx.only(
+        EXCHANGE,
+        {
+            "done": _encode({job_id: item.fence for job_id, item in done.items()}).decode() if done else None,
+            "asked": _encode([_asked(request) for request in asked]).decode() if asked else None,
+            "grace": GRACE_US,
+            "at": tx.injected_us,
+        },
+    )
+    _settle_done(tx, rows[0], done, answers, settled)
+    settled.answers = (
+        [answers.get(id(item), APPLIED_DONE) for item in settlements] if answers else [APPLIED_DONE] * len(settlements)
+    )
+    now_us: int = rows[0][0]
+    found = {id(request): _claim(request, row) for request, row in zip(asked, rows[1:], strict=True)}
+    return settled, [found.get(id(c)) or Claim(queue=c.queue, jobs=(), now_us=now_us) for c in claims], now_us
+
+
+def _settle_done(
+    tx: PostgresTx, first: Row, done: dict[JobId, Finalize], answers: dict[int, Settled], settled: Settlements
+) -> None:
+    """What the statement settled; those whose fence did not fit are looked at one by one."""
+    refused = _ids(first[1]) if first[1] else ()
+    if refused:
+        late = [done[JobId(job_id)] for job_id in refused]
+        again = settle_jobs(tx, late)
+        answers.update({id(item): answer for item, answer in zip(late, again.answers, strict=True)})
+        settled.done += again.done
+        settled.events += again.events
+        settled.waiting_queues |= again.waiting_queues
+    gone = set(refused)
+    settled.done += [item.job for job_id, item in done.items() if job_id not in gone and item.job is not None]
+
+
+def _asked(request: ClaimRequest) -> dict[str, Any]:
+    return {
+        "queue": request.queue,
+        "kinds": tuple(dict.fromkeys(request.kinds)),
+        "slots": request.slots,
+        "host": request.host_id,
+        "alone": request.alone,
+        "alone_kinds": tuple(set(request.kinds).intersection(request.alone_kinds)),
+    }
+
+
+def _claim(request: ClaimRequest, row: Row) -> Claim:
+    now_us, _, jobs, more, alone_waiting, next_due_us = row
+    records: list[JobRecord] = _records(jobs)
+    records.sort(key=_claim_order)
+    return Claim(
+        queue=request.queue,
+        jobs=tuple(records),
+        now_us=now_us,
+        more=more,
+        alone_waiting=alone_waiting,
+        next_due_us=next_due_us,
+    )

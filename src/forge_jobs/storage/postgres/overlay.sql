@@ -1,0 +1,209 @@
+-- Statements that read differently on PostgreSQL, each with the feature that forces it.
+
+-- name: jobs_table
+-- Not a statement: the name of the hot table, for VACUUM and ANALYZE.
+forge_jobs
+
+-- name: exchange
+-- A function of the schema: see its migration.
+SELECT now_us, unsettled, jobs, more, alone_waiting, next_due
+FROM forge_exchange_1(CAST(:done AS text), CAST(:asked AS text), :grace, :at)
+
+-- name: reserve_keys
+-- Writers are not alone here: a lock for each key, taken in one order.
+SELECT count(pg_advisory_xact_lock(slot))
+FROM (SELECT DISTINCT forge_key_slot(value) AS slot FROM json_each(:keys) AS k ORDER BY slot) AS slots
+
+-- name: try_reserve_keys
+SELECT value FROM json_each(:keys) AS k WHERE NOT pg_try_advisory_xact_lock(forge_key_slot(value))
+
+-- name: lock_job
+-- FOR UPDATE: another transaction may be about to change the row.
+SELECT id, queue, kind, status, attempts, max_attempts, crashes, throttles, fence, cancel_requested_at IS NOT NULL,
+  alone, started_at, process_id, dedupe_key
+FROM forge_jobs WHERE id = :id FOR UPDATE
+
+-- name: insert_job
+-- A list of rows is one JSON parameter: one round trip however many, and one plan. The fields of `NewJob` by position,
+-- then now.
+INSERT INTO forge_jobs (id, queue, kind, payload, status, ready, priority, max_attempts, enqueued_at, scheduled_at,
+                        expires_at, dedupe_key, tags, trace, parent_id)
+SELECT id, queue, kind, payload, 'pending', CASE WHEN scheduled_at <= now THEN 1 ELSE 0 END, priority, max_attempts,
+  now, scheduled_at, expires_at, dedupe_key, tags, trace, parent_id
+FROM (SELECT r ->> 0 AS id, r ->> 1 AS queue, r ->> 2 AS kind, r ->> 3 AS payload, (r ->> 4)::integer AS priority,
+        (r ->> 5)::integer AS max_attempts, (r ->> 16)::bigint AS now,
+        coalesce((r ->> 6)::bigint, (r ->> 16)::bigint + (r ->> 7)::bigint) AS scheduled_at,
+        coalesce((r ->> 8)::bigint, (r ->> 16)::bigint + (r ->> 9)::bigint) AS expires_at,
+        r ->> 10 AS dedupe_key, r ->> 12 AS tags, r ->> 13 AS trace, r ->> 14 AS parent_id
+      FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS r) AS given
+ON CONFLICT DO NOTHING
+
+-- name: insert_plain_job
+INSERT INTO forge_jobs (id, queue, kind, payload, status, ready, priority, max_attempts, enqueued_at, scheduled_at,
+                        parent_id)
+SELECT r ->> 0, r ->> 1, r ->> 2, r ->> 3, 'pending', 1, (r ->> 4)::integer, (r ->> 5)::integer, (r ->> 7)::bigint,
+  (r ->> 7)::bigint, nullif(r ->> 6, '')
+FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS r
+ON CONFLICT DO NOTHING
+
+-- name: hold_key
+INSERT INTO forge_unique_holds (dedupe_key, job_id, held_until)
+SELECT r ->> 0, r ->> 1, (r ->> 2)::bigint FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS r
+ON CONFLICT (dedupe_key) DO UPDATE SET job_id = excluded.job_id, held_until = excluded.held_until
+
+-- name: insert_event
+INSERT INTO forge_events (at, type, queue, kind, job_id, attempt, cause, duration_us, count)
+SELECT (r ->> 0)::bigint, r ->> 1, r ->> 2, r ->> 3, r ->> 4, (r ->> 5)::integer, r ->> 6, (r ->> 7)::bigint,
+  (r ->> 8)::bigint
+FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS r
+
+-- name: settle_done
+-- jsonb_each_text gives the claims in the order of their ids, so two batches never lock in opposite orders.
+UPDATE forge_jobs SET status = 'done', completed_at = :now, process_id = NULL, heartbeat_at = NULL, throttles = 0
+FROM jsonb_each_text(CAST(:claims AS jsonb)) AS claim
+WHERE forge_jobs.id = claim.key AND forge_jobs.fence = claim.value::bigint AND forge_jobs.process_id IS NOT NULL
+
+-- name: stale_jobs
+-- FOR UPDATE SKIP LOCKED: a row that another reaper or its owner holds at this moment is theirs. Times are compared
+-- on the server's clock, which all hosts share.
+SELECT j.id, j.queue, j.kind, j.status, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
+  j.cancel_requested_at IS NOT NULL, j.alone, j.started_at, j.process_id, j.dedupe_key,
+  (:now - j.heartbeat_at) / 1000000, (SELECT p.label FROM forge_processes p WHERE p.host_id = j.host_id)
+FROM forge_jobs j WHERE j.status = 'in_progress' AND j.heartbeat_at <= :now - :stale
+ORDER BY j.heartbeat_at, j.id LIMIT :limit FOR UPDATE OF j SKIP LOCKED
+
+-- name: beat_jobs
+UPDATE forge_jobs SET heartbeat_at = :now
+FROM jsonb_each_text(CAST(:claims AS jsonb)) AS claim
+WHERE forge_jobs.id = claim.key AND forge_jobs.fence = claim.value::bigint AND forge_jobs.process_id IS NOT NULL
+
+-- name: beat_process
+INSERT INTO forge_processes (host_id, info, label, started_at, heartbeat_at) VALUES (:host, :info, :label, :now, :now)
+ON CONFLICT (host_id) DO UPDATE SET info = excluded.info, label = excluded.label, heartbeat_at = excluded.heartbeat_at
+
+-- name: list_processes
+SELECT info, started_at, heartbeat_at, heartbeat_at > :now - :stale FROM forge_processes ORDER BY host_id
+
+-- name: prune_processes
+DELETE FROM forge_processes WHERE heartbeat_at <= :now - :silent
+
+-- name: live_process_of_queue
+SELECT host_id FROM forge_processes
+WHERE info::jsonb -> 'queues' ? CAST(:queue AS text) AND heartbeat_at > :now - :stale LIMIT 1
+
+-- name: next_due
+SELECT min(at) FROM (
+  SELECT (SELECT min(scheduled_at) FROM forge_jobs WHERE queue = q.value AND ready = 0 AND scheduled_at > :now) AS at
+  FROM json_each(:queues) AS q
+  UNION ALL
+  SELECT throttled_until FROM forge_queues
+  WHERE throttled_until > :now AND name IN (SELECT value FROM json_each(:queues))) AS soon
+
+-- name: waiting_kinds
+-- Each part is answered from its index.
+SELECT queue, kind, sum(jobs)::bigint FROM (
+  SELECT queue, kind, count(*) AS jobs FROM forge_jobs WHERE ready = 1 AND alone = 0 GROUP BY queue, kind
+  UNION ALL
+  SELECT queue, kind, count(*) FROM forge_jobs WHERE ready = 1 AND alone = 1 GROUP BY queue, kind
+  UNION ALL
+  SELECT queue, kind, count(*) FROM forge_jobs WHERE ready = 0 GROUP BY queue, kind) AS waiting
+GROUP BY queue, kind
+
+-- name: outstanding
+-- Counted in the partial indexes of waiting and running jobs, so that finished ones cost nothing. `open` are
+-- the queues that are not paused.
+WITH open (queue, cooling) AS (
+  SELECT q.value, EXISTS (SELECT 1 FROM forge_queues s WHERE s.name = q.value AND s.throttled_until > :now)
+  FROM json_each(:queues) AS q
+  WHERE NOT EXISTS (SELECT 1 FROM forge_queue_pauses p WHERE p.queue = q.value AND p.host_id = '')),
+waiting (queue, scheduled_at, expires_at) AS (
+  SELECT queue, scheduled_at, expires_at FROM forge_jobs
+  WHERE ready = 1 AND alone = 0 AND queue IN (SELECT value FROM json_each(:queues))
+    AND kind IN (SELECT value FROM json_each(:kinds))
+  UNION ALL
+  SELECT queue, scheduled_at, expires_at FROM forge_jobs
+  WHERE ready = 1 AND alone = 1 AND queue IN (SELECT value FROM json_each(:queues))
+    AND kind IN (SELECT value FROM json_each(:kinds))
+  UNION ALL
+  SELECT queue, scheduled_at, expires_at FROM forge_jobs
+  WHERE ready = 0 AND queue IN (SELECT value FROM json_each(:queues))
+    AND kind IN (SELECT value FROM json_each(:kinds)))
+SELECT
+  (SELECT count(*) FROM waiting JOIN open USING (queue)
+   WHERE NOT cooling AND scheduled_at <= :now AND (expires_at IS NULL OR expires_at > :now)),
+  (SELECT count(*) FROM forge_jobs
+   WHERE status = 'in_progress' AND queue IN (SELECT value FROM json_each(:queues))
+     AND kind IN (SELECT value FROM json_each(:kinds))),
+  (SELECT count(*) FROM waiting JOIN open USING (queue))
+
+-- name: pause_queue
+-- The gate, taken alone: every claim that did not see the pause has been committed by then.
+INSERT INTO forge_queue_pauses (queue, host_id, signal, paused_at, paused_by)
+SELECT :name, :host, :signal, :now, :by FROM (SELECT pg_advisory_xact_lock(forge_gate_key(:name))) AS gate
+ON CONFLICT (queue, host_id) DO NOTHING
+
+-- name: delete_finished
+-- Victims are chosen once, oldest first, through the index of finished jobs.
+DELETE FROM forge_jobs WHERE id = ANY (ARRAY(
+  SELECT id FROM forge_jobs
+  WHERE queue = :queue AND status = :status AND completed_at IS NOT NULL AND completed_at <= CAST(:before AS bigint)
+  ORDER BY completed_at LIMIT :limit FOR UPDATE SKIP LOCKED))
+RETURNING id
+
+-- name: delete_old_events
+DELETE FROM forge_events WHERE seq = ANY (ARRAY(
+  SELECT seq FROM forge_events WHERE at < CAST(:before AS bigint) ORDER BY at LIMIT :limit))
+
+-- name: delete_old_audit
+DELETE FROM forge_audit WHERE seq = ANY (ARRAY(
+  SELECT seq FROM forge_audit WHERE at < CAST(:before AS bigint) ORDER BY at LIMIT :limit))
+
+-- name: delete_lapsed_holds
+DELETE FROM forge_unique_holds WHERE dedupe_key = ANY (ARRAY(
+  SELECT dedupe_key FROM forge_unique_holds WHERE held_until <= :now LIMIT :limit))
+
+-- name: take_lease
+-- Times are compared on the server's clock.
+INSERT INTO forge_leases (name, holder, token, taken_at, expires_at) VALUES (:name, :holder, 1, :now, :now + :ttl)
+ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, token = forge_leases.token + 1,
+  taken_at = excluded.taken_at, expires_at = excluded.expires_at
+WHERE forge_leases.holder IS NULL OR forge_leases.holder = excluded.holder OR forge_leases.expires_at <= :now
+
+-- name: renew_lease
+UPDATE forge_leases SET expires_at = :now + :ttl WHERE name = :name AND holder = :holder AND token = :token
+
+-- name: release_lease
+UPDATE forge_leases SET holder = NULL, expires_at = :now WHERE name = :name AND holder = :holder AND token = :token
+
+-- name: release_leases_of_process
+UPDATE forge_leases SET holder = NULL, expires_at = :now WHERE holder = :host
+
+-- name: list_leases
+SELECT name, holder, token, expires_at FROM forge_leases WHERE holder IS NOT NULL AND expires_at > :now ORDER BY name
+
+-- name: lock_total
+-- FOR UPDATE: one process at a time opens slots of a queue.
+SELECT max_workers FROM forge_queues WHERE name = :queue FOR UPDATE
+
+-- name: standing
+-- A process that fell silent counts with the jobs it still owns.
+SELECT q.max_workers, mine.share, coalesce(mine.open, 0),
+  (SELECT coalesce(sum(CASE WHEN p.heartbeat_at > :now - :stale THEN s.open
+                            ELSE (SELECT count(*) FROM forge_jobs j WHERE j.host_id = s.host_id
+                                  AND j.status = 'in_progress' AND j.queue = s.queue) END), 0)::bigint
+   FROM forge_shares s LEFT JOIN forge_processes p ON p.host_id = s.host_id
+   WHERE s.queue = q.name AND s.host_id <> :host AND s.open > 0),
+  me.heartbeat_at > :now - :stale
+FROM forge_queues q LEFT JOIN forge_shares mine ON mine.queue = q.name AND mine.host_id = :host
+LEFT JOIN forge_processes me ON me.host_id = :host
+WHERE q.name = :queue
+
+-- name: revoke_silent
+-- As above; what is written is never more than before.
+UPDATE forge_shares SET open = (
+  SELECT count(*) FROM forge_jobs j
+  WHERE j.host_id = forge_shares.host_id AND j.status = 'in_progress' AND j.queue = forge_shares.queue)
+WHERE queue = :queue AND host_id <> :host AND open > (
+  SELECT count(*) FROM forge_jobs j
+  WHERE j.host_id = forge_shares.host_id AND j.status = 'in_progress' AND j.queue = forge_shares.queue)
+  AND host_id NOT IN (SELECT host_id FROM forge_processes WHERE heartbeat_at > :now - :stale)

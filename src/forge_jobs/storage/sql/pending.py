@@ -1,0 +1,50 @@
+"""An operation on its way to the store and back."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from forge_jobs.storage.sql.driver import Operation
+
+Done = Callable[[Any, Exception | None], None]
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """An operation: waiting, then running on a driver's thread, then answered (or given up by its deadline, an
+    instant of `time.monotonic()`)."""
+
+    operation: Operation[Any]
+    label: str
+    done: Done | None
+    deadline: float
+    timer: asyncio.TimerHandle | None = None
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    """Whoever takes it decides: the driver's thread runs the operation, or its caller has given it up."""
+
+    def answer(self, result: Any, error: Exception | None) -> None:
+        """Tell the caller, once. On the event loop."""
+        if self.timer is not None:
+            self.timer.cancel()
+        done, self.done = self.done, None
+        if done is not None:
+            done(result, error)
+
+
+def answered_in(loop: asyncio.AbstractEventLoop) -> tuple[asyncio.Future[Any], Done]:
+    """A future, and the `done` that fulfils it."""
+    answer: asyncio.Future[Any] = loop.create_future()
+
+    def done(result: Any, error: Exception | None) -> None:
+        if answer.done():
+            return
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(result)
+
+    return answer, done

@@ -1,0 +1,303 @@
+"""Random histories of a cluster that shares one total, checked after every step.
+
+Processes start, ask for slots, close them with and without a job in them, claim, finish, freeze for a while, die and
+leave; the rebalancer and the reaper pass by at any moment. Whatever happens, and however unfair their wishes are:
+never more jobs run than the total. When it is quiet again the total is split fairly, and all of it is open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from forge_jobs.clock import ManualClock
+from forge_jobs.runtime.loops.rebalance import rebalance_once
+from forge_jobs.storage.types.finalize import Applied, Done, Lost
+from forge_jobs.storage.types.job import JobFilter
+from forge_jobs.storage.types.process import Claimed
+from forge_jobs.storage.types.queue import QueueChange
+from forge_jobs.testing.conformance.arrange import STALE, add_many
+from forge_jobs.testing.conformance.backend import Backend
+from forge_jobs.testing.conformance.fixtures import Beater
+from forge_jobs.testing.factories import QUEUE, make_claim, make_process
+
+T = TypeVar("T")
+BEAT_S: Final = 11
+JOBS: Final = 30
+picks = st.integers(0, 5)
+wishes = st.one_of(st.none(), st.integers(0, 9))
+
+
+@dataclass
+class Process:
+    """A worker process as it sees itself."""
+
+    host_id: str
+    idle: int = 0
+    busy: list[Claimed] = field(default_factory=list)
+    closing: list[Claimed] = field(default_factory=list)
+    """Jobs in slots that were closed."""
+    frozen: bool = False
+    silent_s: int = 0
+    doubts: bool = False
+    """It was silent for so long that others may have its slots."""
+
+    @property
+    def staying(self) -> int:
+        return self.idle + len(self.busy)
+
+    def shrink_to(self, slots: int) -> None:
+        """Close idle slots first; a busy one goes on until its job ends."""
+        self.idle = max(min(self.idle, slots - len(self.busy)), 0)
+        while len(self.busy) > slots:
+            self.closing.append(self.busy.pop())
+
+
+class ClusterMachine(RuleBasedStateMachine):
+    """One random history. A subclass names the `backend`."""
+
+    backend: ClassVar[Backend]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = ManualClock()
+        self.loop = asyncio.new_event_loop()
+        self.opened = self.backend.open(self.clock)
+        self.storage = self._do(self.opened.__aenter__())
+        self.beater = Beater(self.storage)
+        self.processes: list[Process] = []
+        self.dead: list[Process] = []
+        self.started = 0
+        self.total = 0
+        self.ceiling = 0
+
+    def teardown(self) -> None:
+        try:
+            if self.processes:
+                self._quiet_clusters_are_fair()
+        finally:
+            self.beater.close()
+            self._do(self.opened.__aexit__(None, None, None))
+            self.loop.close()
+
+    @initialize(total=st.integers(1, 8), count=st.integers(1, 4))
+    def begin(self, total: int, count: int) -> None:
+        self.total = self.ceiling = total
+        self._do(self.storage.queues.ensure(QUEUE, QueueChange(max_workers=total)))
+        self._do(add_many(self.storage, JOBS))
+        for _ in range(count):
+            self.start()
+
+    # What happens
+
+    @precondition(lambda self: len(self.processes) < 5)
+    @rule()
+    def start(self) -> None:
+        self.started += 1
+        process = Process(f"01J00000000000000000000{self.started:03}")
+        self.processes.append(process)
+        self._beat(process)
+
+    @precondition(lambda self: self.awake)
+    @rule(pick=picks, wish=wishes)
+    def scale(self, pick: int, wish: int | None) -> None:
+        """Bring the slots to the share, or to whatever the process takes for it."""
+        self._scale(self._pick(pick), wish)
+
+    @precondition(lambda self: self.awake)
+    @rule(pick=picks, limit=st.integers(1, 5))
+    def claim(self, pick: int, limit: int) -> None:
+        process = self._pick(pick)
+        limit = min(limit, process.idle)
+        if limit and not process.doubts:
+            claim = self._do(self.storage.jobs.claim(make_claim(limit, host_id=process.host_id)))
+            process.idle -= len(claim.jobs)
+            process.busy += [Claimed(job.id, job.fence) for job in claim.jobs]
+
+    @precondition(lambda self: self.awake)
+    @rule(pick=picks, which=picks)
+    def finish(self, pick: int, which: int) -> None:
+        process = self._pick(pick)
+        running = process.busy + process.closing
+        if running:
+            self._finish(process, running[which % len(running)])
+
+    @rule()
+    def rebalance(self) -> None:
+        self._do(rebalance_once(self.storage, STALE))
+
+    @rule()
+    def reap(self) -> None:
+        self._do(self.storage.jobs.revive_stale(STALE, max_crashes=lambda kind: 100))
+
+    @rule(beats=st.sampled_from([1, 1, 3]))
+    def pass_time(self, beats: int) -> None:
+        """After three beats of the others a frozen process is silent for too long."""
+        for _ in range(beats):
+            self.clock.advance(BEAT_S)
+            for process in self.processes:
+                if process.frozen:
+                    process.silent_s += BEAT_S
+                else:
+                    self._beat(process)
+
+    @precondition(lambda self: self.awake)
+    @rule(pick=picks)
+    def freeze(self, pick: int) -> None:
+        process = self._pick(pick)
+        process.frozen, process.silent_s = True, 0
+
+    @precondition(lambda self: any(process.frozen for process in self.processes))
+    @rule(pick=picks)
+    def thaw(self, pick: int) -> None:
+        frozen = [process for process in self.processes if process.frozen]
+        self._thaw(frozen[pick % len(frozen)])
+
+    @precondition(lambda self: self.processes)
+    @rule(pick=picks)
+    def die(self, pick: int) -> None:
+        self.dead.append(self.processes.pop(pick % len(self.processes)))
+
+    @precondition(lambda self: self.awake)
+    @rule(pick=picks)
+    def leave(self, pick: int) -> None:
+        process = self._pick(pick)
+        for claimed in process.busy + process.closing:
+            self._finish(process, claimed)
+        self.processes.remove(process)
+        self._do(self.storage.processes.remove(process.host_id))
+
+    @rule(total=st.integers(0, 8))
+    def change_the_total(self, total: int) -> None:
+        self.total, self.ceiling = total, max(self.ceiling, total)
+        self._do(self.storage.queues.change(QUEUE, QueueChange(max_workers=total)))
+
+    # What must be true
+
+    @invariant()
+    def no_more_jobs_run_than_the_total(self) -> None:
+        """After a total was lowered: no more than it allowed before, until what was too many has closed."""
+        counted = sum(self._owned(process) for process in self.dead)
+        possible = counted
+        for process in self.processes:
+            open_slots = process.staying + len(process.closing)
+            is_cut_off = process.frozen or process.doubts
+            counted += self._owned(process) if is_cut_off else open_slots
+            possible += open_slots
+        assert counted <= self.ceiling
+        if possible <= self.total:
+            self.ceiling = self.total
+
+    def _quiet_clusters_are_fair(self) -> None:
+        for process in self.processes:
+            if process.frozen:
+                self._thaw(process)
+        self.pass_time(4)  # the dead are found dead, and their jobs are taken back
+        self.reap()
+        self.rebalance()
+        for process in self.processes:
+            for claimed in process.busy + process.closing:
+                self._finish(process, claimed)
+        for _ in range(2):  # who must shrink, then who may grow
+            for process in self.processes:
+                self._scale(process, None)
+        slots = [process.idle for process in self.processes]
+        assert sum(slots) == self.total, slots
+        assert max(slots) - min(slots) <= 1, slots
+        assert self._do(rebalance_once(self.storage, STALE)).written == []
+
+    # How it is done
+
+    @property
+    def awake(self) -> list[Process]:
+        return [process for process in self.processes if not process.frozen]
+
+    def _pick(self, pick: int) -> Process:
+        return self.awake[pick % len(self.awake)]
+
+    def _do(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(work)
+
+    def _beat(self, process: Process) -> None:
+        """Beat, and drop the jobs that have another owner by now."""
+        answer = self.beater.beat_and_wait(make_process(process.host_id), *process.busy, *process.closing)
+        kept = [claimed for claimed in process.busy if claimed not in answer.lost]
+        process.idle += len(process.busy) - len(kept)
+        process.busy = kept
+        process.closing = [claimed for claimed in process.closing if claimed not in answer.lost]
+
+    def _thaw(self, process: Process) -> None:
+        process.frozen = False
+        process.doubts = process.doubts or process.silent_s >= STALE.total_seconds()
+        self._beat(process)
+
+    def _scale(self, process: Process, wish: int | None) -> None:
+        if wish is None:
+            standing = self._do(self.storage.shares.standing(QUEUE, process.host_id, STALE))
+            wish = standing.share or 0
+        process.shrink_to(wish)
+        allowed = self._do(
+            self.storage.shares.open_slots(
+                QUEUE,
+                process.host_id,
+                staying=process.staying,
+                closing=len(process.closing),
+                wanted=wish,
+                stale_after=STALE,
+            )
+        )
+        process.doubts = False
+        process.shrink_to(allowed)
+        process.idle += max(allowed - process.staying, 0)
+
+    def _finish(self, process: Process, claimed: Claimed) -> None:
+        settled = self._do(self.storage.jobs.finalize(claimed.job_id, claimed.fence, Done()))
+        assert isinstance(settled, Applied | Lost), settled
+        if claimed in process.busy:
+            process.busy.remove(claimed)
+            process.idle += 1
+        else:
+            process.closing.remove(claimed)
+
+    def _owned(self, process: Process) -> int:
+        """Running jobs that the store takes for this process's."""
+        chosen = JobFilter(
+            statuses=("in_progress",), ids=tuple(claimed.job_id for claimed in process.busy + process.closing)
+        )
+        if not chosen.ids:
+            return 0
+        page = self._do(self.storage.jobs.list_jobs(chosen, with_total=False))
+        return sum(row.host_id == process.host_id for row in page.items)
+
+
+class TestClusterMachine:
+    """The machine on the backend under test: the same short histories in every run, and long new ones when asked."""
+
+    def test_whatever_happens_no_more_jobs_run_than_the_total(self, backend: Backend) -> None:
+        _run(backend, settings(max_examples=50, stateful_step_count=40, derandomize=True))
+
+    @pytest.mark.slow
+    @pytest.mark.timeout(1_800)
+    def test_whatever_happens_for_long_no_more_jobs_run_than_the_total(self, backend: Backend) -> None:
+        _run(backend, settings(max_examples=600, stateful_step_count=100, print_blob=True))
+
+
+def _run(backend: Backend, profile: settings) -> None:
+    machine = type("Cluster", (ClusterMachine,), {"backend": backend})
+    run_state_machine_as_test(
+        machine, settings=settings(profile, deadline=None, suppress_health_check=list(HealthCheck))
+    )

@@ -1,0 +1,35 @@
+"""PostgreSQL under the conformance suite: a schema of its own for every store, on a real server."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+
+from forge_jobs.clock import Clock
+from forge_jobs.config import StoreConfig
+from forge_jobs.storage.open import open_storage
+from forge_jobs.storage.protocol import Storage
+
+
+class PostgresBackend:
+    """Stores in numbered schemas of one database."""
+
+    name = "postgresql"
+    one_host = False
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._opened = 0
+
+    def open(self, clock: Clock) -> AbstractAsyncContextManager[Storage]:
+        self._opened += 1
+        return self.reopen(clock)
+
+    def reopen(self, clock: Clock) -> AbstractAsyncContextManager[Storage]:
+        return open_storage(self._url, clock=clock, config=StoreConfig(schema=f"store_{self._opened}"))
+
+
+@pytest.fixture
+def backend(database: str) -> PostgresBackend:
+    return PostgresBackend(database)

@@ -43,7 +43,7 @@ GROUP_MEMBERS_SHOWN: Final = 5
 
 def conclude(run: Run, answer: object, error: BaseException | None) -> FinalizeOutcome:
     """What to record of a run that returned `answer` or raised `error`."""
-    if error is None and (answer is None or type(answer) is answers.Done):
+    if run.committed or (error is None and (answer is None or type(answer) is answers.Done)):
         return DONE
     try:
         return _of_answer(run, answer) if error is None else _of_error(run, error)

@@ -15,6 +15,7 @@ from forge_jobs import limits
 from forge_jobs.clock import from_us
 from forge_jobs.ids import JobId, new_id, new_ids
 from forge_jobs.runtime.routing import Router
+from forge_jobs.runtime.transaction import HandlerTransaction
 from forge_jobs.storage.error import InvalidInput, is_transient_conflict
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.job import EnqueueOutcome, EnqueueRequest
@@ -138,6 +139,8 @@ class JobCtx:
 
         Transient conflicts are tried again after 100 ms, 300 ms and 1 s with the same id, then raised.
         """
+        if self._run.transaction is not None:
+            return await self._run.transaction.enqueue(request)
         request = self._fill(request)
         if request.id is None:
             request = replace(request, id=new_id())
@@ -146,6 +149,8 @@ class JobCtx:
 
     async def enqueue_bulk(self, requests: Sequence[EnqueueRequest]) -> list[EnqueueOutcome]:
         """Enqueue up to 10 000 follow-ups in one transaction, all or nothing; outcomes in request order."""
+        if self._run.transaction is not None:
+            return await self._run.transaction.enqueue_bulk(requests)
         ids = new_ids(len(requests))
         filled = [
             request if request.id is not None else replace(request, id=job_id)
@@ -153,6 +158,25 @@ class JobCtx:
         ]
         store = self.storage.jobs
         return await _retried(lambda: store.enqueue_bulk(filled, parent_id=self.job_id), f"batch={len(filled)}")
+
+    def transaction(self, *, finish: bool = True) -> HandlerTransaction:
+        """A transaction for this handler's own writes, its follow-ups and, with `finish`, its `Done`, in one commit.
+
+            async with ctx.transaction() as tx:
+                await tx.execute("UPDATE orders SET paid = 1 WHERE id = ?", (payload["order"],))
+                await tx.enqueue(EnqueueRequest("receipt_send", payload))
+
+        Whether this run still owns its job is checked last, under the lock of its row: if not, all is rolled back.
+        `ctx.enqueue` inside the block is part of it. Without `finish` the job goes on after the commit. At most 30 s
+        on PostgreSQL; on SQLite, where it holds the file's only lock, 5 s or one heartbeat.
+
+        Raises:
+            LostOwnership: the job has another owner, or has ended; nothing was written.
+            OutcomeUnknown: the answer to the commit was lost.
+            TimeoutError: the block took too long; nothing was written.
+            InvalidInput: a transaction of this run is open already.
+        """
+        return HandlerTransaction(self._run, finish=finish)
 
     def __repr__(self) -> str:
         return f"JobCtx(job_id={self.job_id}, process_id={self.process_id}, host_id={self.host_id})"

@@ -16,6 +16,7 @@ from forge_jobs.storage.types.process import Claimed
 if TYPE_CHECKING:
     from forge_jobs.runtime.deadlines import Deadline
     from forge_jobs.runtime.env import RuntimeEnv
+    from forge_jobs.runtime.transaction import HandlerTransaction
     from forge_jobs.runtime.worker import Slot
 
 log = logging.getLogger("forge_jobs.running")
@@ -37,6 +38,7 @@ class Run:
         "alone",
         "cancel",
         "claimed",
+        "committed",
         "ended_by",
         "env",
         "fenced",
@@ -48,6 +50,7 @@ class Run:
         "state",
         "task",
         "timeout",
+        "transaction",
     )
 
     def __init__(self, env: RuntimeEnv, slot: Slot, job: JobRecord, handler: RegisteredHandler, *, alone: bool) -> None:
@@ -66,6 +69,10 @@ class Run:
         self.lost = False
         self.fenced = False
         self.progress_due: tuple[float, float | None, str | None] | None = None
+        self.transaction: HandlerTransaction | None = None
+        """The one that is open."""
+        self.committed = False
+        """A transaction of the handler's has ended the job: it is done, whatever the handler does now."""
 
     @property
     def cancel_grace_s(self) -> float:
@@ -153,7 +160,7 @@ class RunningTable:
 
     def snapshot(self) -> list[Claimed]:
         """Every claim at this moment, safe to take from another thread."""
-        return list(self._runs)
+        return [claimed for claimed, run in list(self._runs.items()) if not run.committed]
 
     def by_slot(self) -> dict[str, str]:
         """Process id of each busy slot to its job, safe to take from another thread."""

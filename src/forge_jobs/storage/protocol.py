@@ -9,7 +9,7 @@ was lost. `forge_jobs.testing.conformance` says, as tests, what a backend must d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
@@ -93,6 +93,34 @@ class Exchange:
     claims: tuple[Claim, ...]
 
 
+class JobTransaction(Protocol):
+    """A write transaction on a connection of its own, for a handler that wants its rows and its job's end together."""
+
+    limit_s: float
+    """Its caller ends it within so many seconds."""
+
+    @property
+    def connection(self) -> Any:
+        """The driver's connection."""
+
+    async def execute(self, sql: str, params: Mapping[str, Any] | Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+        """Run a statement, in the driver's own style of parameters; its rows, if it gives any."""
+
+    async def enqueue_bulk(self, requests: Sequence[EnqueueRequest], *, parent_id: JobId) -> list[EnqueueOutcome]:
+        """Add jobs with the commit; outcomes in request order."""
+
+    async def commit(self, job_id: JobId, fence: int, *, finish: bool) -> None:
+        """Commit if `fence` is still the job's and it is in progress, with `finish` as done.
+
+        Raises:
+            LostOwnership: it is not; nothing is committed.
+            OutcomeUnknown: the answer was lost.
+        """
+
+    async def close(self) -> None:
+        """Roll back what is not committed."""
+
+
 class JobStore(Protocol):
     """Jobs: added, claimed, settled, mended and read."""
 
@@ -126,6 +154,9 @@ class JobStore(Protocol):
 
     async def finalize(self, job_id: JobId, fence: int, outcome: FinalizeOutcome) -> Settled:
         """Record what became of a claimed job, if `fence` is still its fence."""
+
+    async def begin(self, limit: timedelta) -> JobTransaction:
+        """Open a transaction for a handler; where it keeps others from writing, for at most `limit`."""
 
     async def revive_stale(
         self, stale_after: timedelta, *, limit: int = 100, max_crashes: Callable[[str], int] = lambda kind: 3
@@ -376,6 +407,6 @@ class Storage(Protocol):
 
 __all__ = [
     "AuditStore", "BeatAnswer", "Claim", "ClaimRequest", "Claimed", "ErrorEntry", "EventStore", "Exchange",
-    "Heart", "JobRow", "JobStore", "LeaseStore", "MaintenanceStore", "ProcessStore", "QueueStore", "ShareStore",
-    "Storage",
+    "Heart", "JobRow", "JobStore", "JobTransaction", "LeaseStore", "MaintenanceStore", "ProcessStore", "QueueStore",
+    "ShareStore", "Storage",
 ]  # fmt: skip

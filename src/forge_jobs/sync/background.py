@@ -295,9 +295,11 @@ def _after_fork_in_child() -> None:
 
 def _at_exit() -> None:
     if _process.lock.acquire(timeout=EXIT_LIMIT_S):
-        _process.ended = True
-        _process.end_all(EXIT_LIMIT_S, in_memory=True)
-        _process.lock.release()
+        try:
+            _process.ended = True
+            _process.end_all(EXIT_LIMIT_S, in_memory=True)
+        finally:
+            _process.lock.release()
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -18,6 +18,7 @@ from forge_jobs.storage.postgres.connection import Connection, Connector, check_
 from forge_jobs.storage.postgres.driver import HeartConnection, PostgresDriver
 from forge_jobs.storage.postgres.exchange import exchange
 from forge_jobs.storage.postgres.listen import PostgresWake
+from forge_jobs.storage.postgres.session import LONGEST_S, PostgresSession
 from forge_jobs.storage.postgres.time import StoreClock
 from forge_jobs.storage.sql.enqueue import KnownQueues
 from forge_jobs.storage.sql.events import SqlEvents
@@ -46,7 +47,7 @@ class PostgresStorage:
         self.url = url
         self.events = SqlEvents(driver)
         known = KnownQueues()
-        self.jobs = SqlJobs(driver, self.events, wake, driver.config, known, self._exchange)
+        self.jobs = SqlJobs(driver, self.events, wake, driver.config, known, self._exchange, self._session)
         self.queues = SqlQueues(driver, wake, known)
         self.processes = SqlProcesses(driver, self._connect_heart)
         self.leases = SqlLeases(driver)
@@ -83,6 +84,9 @@ class PostgresStorage:
 
     def _connect_heart(self, deadline: timedelta) -> HeartConnection:
         return HeartConnection(self._driver, deadline.total_seconds())
+
+    def _session(self, limit: timedelta) -> tuple[Callable[[], PostgresSession], float]:
+        return lambda: PostgresSession(self._driver), LONGEST_S
 
     async def _flush_events(self) -> None:
         """Written every few seconds, whether or not this process runs workers."""

@@ -26,6 +26,7 @@ from forge_jobs.storage.sql.events import SqlEvents
 from forge_jobs.storage.sql.reap import expire_due, revive_stale
 from forge_jobs.storage.sql.rows import audit_params, error_entry, filter_params, job_row, progress, to_json
 from forge_jobs.storage.sql.settle import Exchanged
+from forge_jobs.storage.sql.transaction import Session, SqlTransaction
 from forge_jobs.storage.types.answers import (
     BulkReport,
     CancelOutcome,
@@ -63,6 +64,8 @@ BULK_ACT_BATCH: Final = 500
 T = TypeVar("T")
 ExchangeOperation: TypeAlias = Callable[[Tx, Sequence[Finalize], Sequence[ClaimRequest]], Exchanged]
 """A backend's way to settle and claim in one transaction."""
+SessionOpener: TypeAlias = Callable[[timedelta], tuple[Callable[[], Session], float]]
+"""Given how long others may be kept waiting: how to open a session, and how long it may last."""
 
 
 class SqlJobs:
@@ -76,7 +79,9 @@ class SqlJobs:
         config: StoreConfig,
         known: KnownQueues,
         exchange: ExchangeOperation,
+        session: SessionOpener,
     ) -> None:
+        self._session = session
         self._driver = driver
         self._exchange = exchange
         self._events = events
@@ -187,6 +192,12 @@ class SqlJobs:
 
     async def finalize(self, job_id: JobId, fence: int, outcome: FinalizeOutcome) -> Settled:
         return (await self.settle_and_claim((Finalize(job_id, fence, outcome),))).settled[0]
+
+    async def begin(self, limit: timedelta) -> SqlTransaction:
+        begin, limit_s = self._session(limit)
+        transaction = SqlTransaction(begin, limit_s, self._config.payload_max, self._events, self._wake)
+        await transaction.begin()
+        return transaction
 
     async def revive_stale(
         self, stale_after: timedelta, *, limit: int = 100, max_crashes: Callable[[str], int] = lambda kind: 3

@@ -31,6 +31,7 @@ from forge_jobs.storage.sqlite import connection as sqlite
 from forge_jobs.storage.sqlite.checkpoint import is_safe_version
 from forge_jobs.storage.sqlite.driver import HeartConnection, MemoryHeartConnection, SqliteDriver
 from forge_jobs.storage.sqlite.migrate import migrate, migrations, pending, schema_version
+from forge_jobs.storage.sqlite.session import LONGEST_S, SqliteSession
 from forge_jobs.storage.sqlite.wake import SqliteWake, socket_directory
 from forge_jobs.storage.types.answers import CleanupReport
 
@@ -52,7 +53,7 @@ class SqliteStorage:
         self.url = f"sqlite:///{driver.database or ':memory:'}"
         self.events = SqlEvents(driver)
         known = KnownQueues()
-        self.jobs = SqlJobs(driver, self.events, wake, driver.config, known, claim.exchange)
+        self.jobs = SqlJobs(driver, self.events, wake, driver.config, known, claim.exchange, self._session)
         self.queues = SqlQueues(driver, wake, known)
         self.processes = SqlProcesses(driver, self._connect_heart)
         self.leases = SqlLeases(driver)
@@ -84,6 +85,9 @@ class SqliteStorage:
     def _connect_heart(self, deadline: timedelta) -> HeartConnection | MemoryHeartConnection:
         kind = MemoryHeartConnection if self._driver.database is None else HeartConnection
         return kind(self._driver, deadline.total_seconds())
+
+    def _session(self, limit: timedelta) -> tuple[Callable[[], SqliteSession], float]:
+        return lambda: SqliteSession(self._driver), min(LONGEST_S, limit.total_seconds())
 
     async def _flush_events(self) -> None:
         """Written every few seconds, whether or not this process runs workers."""

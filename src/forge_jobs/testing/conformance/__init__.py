@@ -25,7 +25,7 @@ pytest.register_assert_rewrite(
     *(
         f"{__name__}.{module}"
         for module in (
-            "admin", "arrange", "cancel", "claim", "cluster", "cluster_machine", "dedupe", "durability",
+            "admin", "arrange", "cancel", "claim", "cluster", "cluster_histories", "dedupe", "durability",
             "enqueue", "events", "finalize", "heartbeat", "lifecycle_matrix", "model", "processes", "queues",
             "reaper", "retention", "state_machine", "throttle",
         )
@@ -50,7 +50,7 @@ from forge_jobs.testing.conformance.claim import (  # noqa: E402
     TestSettleAndClaim,
 )
 from forge_jobs.testing.conformance.cluster import TestLeases, TestOpenSlots, TestRebalance, TestShares  # noqa: E402
-from forge_jobs.testing.conformance.cluster_machine import TestClusterMachine  # noqa: E402
+from forge_jobs.testing.conformance.cluster_histories import TestClusterHistories  # noqa: E402
 from forge_jobs.testing.conformance.dedupe import TestDedupe, TestDedupeInBulk, TestUniqueFor  # noqa: E402
 from forge_jobs.testing.conformance.durability import TestReopen, TestTwoStores, TestWake  # noqa: E402
 from forge_jobs.testing.conformance.enqueue import (  # noqa: E402
@@ -87,7 +87,7 @@ from forge_jobs.testing.conformance.throttle import (  # noqa: E402
 
 __all__ = [
     "Backend", "TestActOnMany", "TestAttempts", "TestAudit", "TestCancel", "TestClaim", "TestClaimAlone",
-    "TestClaimAndSettings", "TestClockOfOneHost", "TestClusterMachine", "TestCoolDown", "TestCoolDownIsForgotten",
+    "TestClaimAndSettings", "TestClockOfOneHost", "TestClusterHistories", "TestCoolDown", "TestCoolDownIsForgotten",
     "TestCounts", "TestDedupe", "TestDedupeInBulk", "TestDelete", "TestDeleteQueue", "TestEnqueue",
     "TestEnqueueAgain", "TestEnqueueBulk", "TestErrors", "TestEvents", "TestExpire", "TestFilter", "TestFinalize",
     "TestFullQueue", "TestHeartbeat", "TestLeases", "TestLifecycleMatrix", "TestList", "TestNextDue",

@@ -10,19 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
 
 from forge_jobs.clock import ManualClock
 from forge_jobs.runtime.loops.rebalance import rebalance_once
@@ -38,8 +30,21 @@ from forge_jobs.testing.factories import QUEUE, make_claim, make_process
 T = TypeVar("T")
 BEAT_S: Final = 11
 JOBS: Final = 30
+
 picks = st.integers(0, 5)
-wishes = st.one_of(st.none(), st.integers(0, 9))
+wishes = st.sampled_from([None, None, 9, 9, 5, 3, 1, 0])
+steps = st.one_of(
+    st.tuples(st.just("scale"), picks, wishes),
+    st.tuples(st.just("claim"), picks, st.integers(1, 5)),
+    st.tuples(st.just("finish"), picks, picks),
+    st.tuples(st.just("look_after"), st.sampled_from(["rebalance", "reap"])),
+    st.tuples(st.just("pass_time"), st.sampled_from([1, 3, 3])),
+    st.tuples(st.sampled_from(["freeze", "thaw"]), picks),
+    st.tuples(st.sampled_from(["die", "leave"]), picks),
+    st.tuples(st.just("start"), wishes),
+    st.tuples(st.just("change_the_total"), st.integers(0, 8)),
+)
+"""A method of `History` and its arguments."""
 
 
 @dataclass
@@ -67,60 +72,37 @@ class Process:
             self.closing.append(self.busy.pop())
 
 
-class ClusterMachine(RuleBasedStateMachine):
-    """One random history. A subclass names the `backend`."""
+class History:
+    """One random history of a store."""
 
-    backend: ClassVar[Backend]
-
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, backend: Backend, total: int) -> None:
         self.clock = ManualClock()
         self.loop = asyncio.new_event_loop()
-        self.opened = self.backend.open(self.clock)
+        self.opened = backend.open(self.clock)
         self.storage = self._do(self.opened.__aenter__())
         self.beater = Beater(self.storage)
         self.processes: list[Process] = []
         self.dead: list[Process] = []
         self.started = 0
-        self.total = 0
-        self.ceiling = 0
-
-    def teardown(self) -> None:
-        try:
-            if self.processes:
-                self._quiet_clusters_are_fair()
-        finally:
-            self.beater.close()
-            self._do(self.opened.__aexit__(None, None, None))
-            self.loop.close()
-
-    @initialize(total=st.integers(1, 8), count=st.integers(1, 4))
-    def begin(self, total: int, count: int) -> None:
         self.total = self.ceiling = total
         self._do(self.storage.queues.ensure(QUEUE, QueueChange(max_workers=total)))
         self._do(add_many(self.storage, JOBS))
-        for _ in range(count):
-            self.start()
+
+    def close(self) -> None:
+        self.beater.close()
+        self._do(self.opened.__aexit__(None, None, None))
+        self.loop.close()
 
     # What happens
 
-    @precondition(lambda self: len(self.processes) < 5)
-    @rule()
-    def start(self) -> None:
-        self.started += 1
-        process = Process(f"01J00000000000000000000{self.started:03}")
-        self.processes.append(process)
-        self._beat(process)
-
-    @precondition(lambda self: self.awake)
-    @rule(pick=picks, wish=wishes)
     def scale(self, pick: int, wish: int | None) -> None:
-        """Bring the slots to the share, or to whatever the process takes for it."""
-        self._scale(self._pick(pick), wish)
+        """Bring the slots of a process to its share, or to whatever it takes for that."""
+        if self.awake:
+            self._scale(self._pick(pick), wish)
 
-    @precondition(lambda self: self.awake)
-    @rule(pick=picks, limit=st.integers(1, 5))
     def claim(self, pick: int, limit: int) -> None:
+        if not self.awake:
+            return
         process = self._pick(pick)
         limit = min(limit, process.idle)
         if limit and not process.doubts:
@@ -128,23 +110,19 @@ class ClusterMachine(RuleBasedStateMachine):
             process.idle -= len(claim.jobs)
             process.busy += [Claimed(job.id, job.fence) for job in claim.jobs]
 
-    @precondition(lambda self: self.awake)
-    @rule(pick=picks, which=picks)
     def finish(self, pick: int, which: int) -> None:
-        process = self._pick(pick)
-        running = process.busy + process.closing
+        running = [process for process in self.awake if process.busy or process.closing]
         if running:
-            self._finish(process, running[which % len(running)])
+            process = running[pick % len(running)]
+            claims = process.busy + process.closing
+            self._finish(process, claims[which % len(claims)])
 
-    @rule()
-    def rebalance(self) -> None:
-        self._do(rebalance_once(self.storage, STALE))
+    def look_after(self, what: str) -> None:
+        if what == "rebalance":
+            self._do(rebalance_once(self.storage, STALE))
+        else:
+            self._do(self.storage.jobs.revive_stale(STALE, max_crashes=lambda kind: 100))
 
-    @rule()
-    def reap(self) -> None:
-        self._do(self.storage.jobs.revive_stale(STALE, max_crashes=lambda kind: 100))
-
-    @rule(beats=st.sampled_from([1, 1, 3]))
     def pass_time(self, beats: int) -> None:
         """After three beats of the others a frozen process is silent for too long."""
         for _ in range(beats):
@@ -155,40 +133,45 @@ class ClusterMachine(RuleBasedStateMachine):
                 else:
                     self._beat(process)
 
-    @precondition(lambda self: self.awake)
-    @rule(pick=picks)
     def freeze(self, pick: int) -> None:
-        process = self._pick(pick)
-        process.frozen, process.silent_s = True, 0
+        if self.awake:
+            process = self._pick(pick)
+            process.frozen, process.silent_s = True, 0
 
-    @precondition(lambda self: any(process.frozen for process in self.processes))
-    @rule(pick=picks)
     def thaw(self, pick: int) -> None:
         frozen = [process for process in self.processes if process.frozen]
-        self._thaw(frozen[pick % len(frozen)])
+        if frozen:
+            process = frozen[pick % len(frozen)]
+            process.frozen = False
+            process.doubts = process.doubts or process.silent_s >= STALE.total_seconds()
+            self._beat(process)
 
-    @precondition(lambda self: self.processes)
-    @rule(pick=picks)
     def die(self, pick: int) -> None:
-        self.dead.append(self.processes.pop(pick % len(self.processes)))
+        if self.processes:
+            self.dead.append(self.processes.pop(pick % len(self.processes)))
 
-    @precondition(lambda self: self.awake)
-    @rule(pick=picks)
     def leave(self, pick: int) -> None:
-        process = self._pick(pick)
-        for claimed in process.busy + process.closing:
-            self._finish(process, claimed)
-        self.processes.remove(process)
-        self._do(self.storage.processes.remove(process.host_id))
+        if self.awake:
+            process = self._pick(pick)
+            for claimed in process.busy + process.closing:
+                self._finish(process, claimed)
+            self.processes.remove(process)
+            self._do(self.storage.processes.remove(process.host_id))
 
-    @rule(total=st.integers(0, 8))
+    def start(self, wish: int | None) -> None:
+        if len(self.processes) < 5:
+            self.started += 1
+            process = Process(f"01J00000000000000000000{self.started:03}")
+            self.processes.append(process)
+            self._beat(process)
+            self._scale(process, wish)
+
     def change_the_total(self, total: int) -> None:
         self.total, self.ceiling = total, max(self.ceiling, total)
         self._do(self.storage.queues.change(QUEUE, QueueChange(max_workers=total)))
 
     # What must be true
 
-    @invariant()
     def no_more_jobs_run_than_the_total(self) -> None:
         """After a total was lowered: no more than it allowed before, until what was too many has closed."""
         counted = sum(self._owned(process) for process in self.dead)
@@ -202,13 +185,14 @@ class ClusterMachine(RuleBasedStateMachine):
         if possible <= self.total:
             self.ceiling = self.total
 
-    def _quiet_clusters_are_fair(self) -> None:
-        for process in self.processes:
-            if process.frozen:
-                self._thaw(process)
+    def it_is_fair_when_quiet(self) -> None:
+        while any(process.frozen for process in self.processes):
+            self.thaw(0)
+        if not self.processes:
+            self.start(None)
         self.pass_time(4)  # the dead are found dead, and their jobs are taken back
-        self.reap()
-        self.rebalance()
+        self.look_after("reap")
+        self.look_after("rebalance")
         for process in self.processes:
             for claimed in process.busy + process.closing:
                 self._finish(process, claimed)
@@ -239,11 +223,6 @@ class ClusterMachine(RuleBasedStateMachine):
         process.idle += len(process.busy) - len(kept)
         process.busy = kept
         process.closing = [claimed for claimed in process.closing if claimed not in answer.lost]
-
-    def _thaw(self, process: Process) -> None:
-        process.frozen = False
-        process.doubts = process.doubts or process.silent_s >= STALE.total_seconds()
-        self._beat(process)
 
     def _scale(self, process: Process, wish: int | None) -> None:
         if wish is None:
@@ -284,20 +263,29 @@ class ClusterMachine(RuleBasedStateMachine):
         return sum(row.host_id == process.host_id for row in page.items)
 
 
-class TestClusterMachine:
-    """The machine on the backend under test: the same short histories in every run, and long new ones when asked."""
+class TestClusterHistories:
+    """On the backend under test: the same short histories in every run, and long new ones when asked."""
 
     def test_whatever_happens_no_more_jobs_run_than_the_total(self, backend: Backend) -> None:
-        _run(backend, settings(max_examples=50, stateful_step_count=40, derandomize=True))
+        _run(backend, settings(max_examples=100, derandomize=True))
 
     @pytest.mark.slow
     @pytest.mark.timeout(1_800)
     def test_whatever_happens_for_long_no_more_jobs_run_than_the_total(self, backend: Backend) -> None:
-        _run(backend, settings(max_examples=600, stateful_step_count=100, print_blob=True))
+        _run(backend, settings(max_examples=2_000, print_blob=True))
 
 
 def _run(backend: Backend, profile: settings) -> None:
-    machine = type("Cluster", (ClusterMachine,), {"backend": backend})
-    run_state_machine_as_test(
-        machine, settings=settings(profile, deadline=None, suppress_health_check=list(HealthCheck))
-    )
+    @settings(profile, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.integers(1, 8), st.lists(steps, min_size=30, max_size=100))
+    def histories(total: int, happens: list[tuple[Any, ...]]) -> None:
+        history = History(backend, total)
+        try:
+            for name, *arguments in happens:
+                getattr(history, name)(*arguments)
+                history.no_more_jobs_run_than_the_total()
+            history.it_is_fair_when_quiet()
+        finally:
+            history.close()
+
+    histories()

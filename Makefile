@@ -40,10 +40,8 @@ types: .venv/.ready
 layers: .venv/.ready
 	$(BIN)/lint-imports --no-cache
 
-# What tests need of the system: strace, to see that an acknowledged write was synced before the answer.
 check-system:
-	@command -v strace >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends strace >/dev/null; } \
-	  || { echo "the tests need the Debian package strace: sudo apt-get install strace"; exit 1; }
+	@sh tests/check-system.sh
 
 format: .venv/.ready
 	$(BIN)/ruff check -q --fix src tests docs; $(BIN)/ruff format -q src tests docs

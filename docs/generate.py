@@ -31,6 +31,7 @@ from forge_jobs.cli.lazy_group import Group
 from forge_jobs.cli.main import program
 from forge_jobs.config import RuntimeConfig, StoreConfig
 from forge_jobs.storage import error as errors
+from forge_jobs.storage.sql.book import parse
 
 DOCS: Final = Path(__file__).resolve().parent
 ROOT: Final = DOCS.parent
@@ -70,6 +71,12 @@ SETTINGS: Final[Mapping[str, tuple[str, str]]] = {
     "store_deadline_s": ("seconds", "No call on the store takes longer; then it raises."),
     "payload_max": ("bytes", "Largest payload as stored."),
     "force_network_fs": ("yes or no", "Use a network file system all the same. SQLite's locks do not hold there."),
+    "schema": ("name", "PostgreSQL: the schema that holds our tables."),
+    "auto_migrate": ("yes or no", "PostgreSQL: opening a store may bring an older schema up to date."),
+    "notify": ("yes or no", "PostgreSQL: tell other processes of new jobs with NOTIFY, and listen."),
+    "listen_url": ("URL", "PostgreSQL: a direct connection to listen on, where `database` leads through a pooler."),
+    "lease_ttl_s": ("seconds", "How long a process holds the lease of a loop that one process runs for all."),
+    "rebalance_s": ("seconds", "How often the totals of queues are split anew over the processes."),
 }
 CHOICES: Final[Mapping[str, Sequence[str]]] = {
     "log_level": settings.LOG_LEVELS,
@@ -124,6 +131,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "abandoned": "A handler ignored its cancellation. Its slot goes on without it; its result is ignored.",
     "analyze_fault": "The planner's statistics could not be refreshed. Harmless once; look at the disk if it repeats.",
     "answer_fault": "A listener failed while it was told a result. A fault of forge-jobs: report it.",
+    "answer_undelivered": "The event loop was closed while an answer of PostgreSQL was on its way. What was committed stays.",
     "answers_undelivered": "The event loop was closed while writes were on their way. What was committed stays.",
     "backoff_fault": "A handler's `backoff` raised or gave a senseless value. The queue's curve is used.",
     "beat_refused": "A heartbeat failed. One is harmless; many lead to `claims_stopped` and `fenced`.",
@@ -133,6 +141,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "cleaned_up": "Retention removed old jobs.",
     "cleanup_fault": "Retention failed on one queue and went on with the next.",
     "close_timeout": "Another process held the database while this one closed it.",
+    "connection_cut": "PostgreSQL owed an answer for 6 s, so the connection was ended and is made anew.",
     "enqueue_retry": "`ctx.enqueue` met a lock and tries again with the same id.",
     "event_flush_fault": "Events could not be written. They are kept for the next flush.",
     "events_dropped": "The event buffer is full. Jobs are not affected; timelines have a gap.",
@@ -147,6 +156,10 @@ EVENTS: Final[Mapping[str, str]] = {
     "job_failed": "An attempt failed and will be retried.",
     "job_released": "An interrupted job went back to its queue with its attempt restored.",
     "job_throttled": "A job waits because its upstream asked for it. No attempt was burnt.",
+    "lease_gained": "This process now runs a loop for all.",
+    "lease_lost": "Another process runs the loop now. Harmless: what it does is safe to be done twice.",
+    "listener_fault": "An unexpected error of the listener; it goes on. Report it.",
+    "listener_lost": "The connection for notifications broke. It is made anew; until then jobs are found by polling.",
     "loop_fault": "A background loop failed and goes on after a pause.",
     "loop_lag": "The event loop was late by more than a second. `running` names the kinds that may block it.",
     "lost_ownership": "A run is no longer the owner of its job. Its result is dropped.",
@@ -154,8 +167,10 @@ EVENTS: Final[Mapping[str, str]] = {
     "network_file_system": "The database is on a network file system, and `force_network_fs` allows it.",
     "outcome_unreadable": "What a handler answered could not be read. It counts as a failure.",
     "poll_mode": "Wake-ups from other processes do not work here. Jobs are found by polling.",
+    "postgres_error": "What PostgreSQL said, in its own words.",
     "progress_lost": "The last progress of a run could not be written. The job itself is not affected.",
     "reaped": "A job was taken back from a worker that fell silent.",
+    "rebalanced": "The total of a queue was split anew over the processes.",
     "retry_after_cut": "A handler asked for more than 7 days. 7 days it is.",
     "revive_failed": "A stale job could not be taken back. The others were; this one is tried again.",
     "runtime_fault": "A part of the worker failed. The worker stops: half a worker is worse than none.",
@@ -172,7 +187,9 @@ EVENTS: Final[Mapping[str, str]] = {
     "stray_released": "A claim whose answer was lost was given back.",
     "task_fault": "A task ended with an error during the shutdown.",
     "unfenced": "Heartbeats are accepted again; the worker goes on.",
+    "upkeep_fault": "The table of jobs could not be vacuumed or analysed now. It is tried again after as many jobs.",
     "wake_fault": "A wake-up could not be read. The poll finds the job.",
+    "wake_mode": "Notifications arrive again.",
     "watch_fault": "A look for other processes' commits failed. It is repeated.",
     "worker_started": "A worker is registered and its slots are open.",
 }
@@ -318,7 +335,81 @@ def log_events() -> str:
     )
 
 
+SUITES: Final[Mapping[str, str]] = {
+    "SQLite": "tests/conformance/test_sqlite_conformance.py",
+    "PostgreSQL": "tests/postgres/conformance/test_postgres_conformance.py",
+}
+NOT_TAKEN: Final[Mapping[str, str]] = {
+    "TestClockOfOneHost": "the server's clock is the only one that counts, so a worker's host may have any time",
+}
+
+
+def backends() -> str:
+    """What the conformance suite demands of each backend, and how much SQL they share."""
+    left_out = {backend: _left_out(ROOT / path) for backend, path in SUITES.items()}
+    parts = [
+        "Every backend runs one conformance suite, `forge_jobs.testing.conformance`, in `make test`; a guarantee is in "
+        "this table because its tests pass, and none is skipped. ● holds; ○ does not apply there, as said below it.",
+    ]
+    for module, classes in _demands().items():
+        rows = []
+        for name, demands in classes.items():
+            marks = ["○" if name in left_out[backend] else "●" for backend in SUITES]
+            rows += [[demand, *marks] for demand in demands]
+            if "○" in marks:
+                rows.append([f"*○: {NOT_TAKEN[name]}*", *[""] * len(SUITES)])
+        parts += [f"## {module}", _table(["demand", *SUITES], rows)]
+    return _page("Guarantees and backends", *parts, "## The statements", *_shared_statements())
+
+
+def _left_out(suite: Path) -> set[str]:
+    tree = ast.parse(suite.read_text())
+    deleted = [target for node in tree.body if isinstance(node, ast.Delete) for target in node.targets]
+    return {target.id for target in deleted if isinstance(target, ast.Name)}
+
+
+def _demands() -> dict[str, dict[str, list[str]]]:
+    """Test names as sentences, by module and class of the suite."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for path in sorted((SOURCE / "testing" / "conformance").glob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
+                tests = [one.name for one in node.body if isinstance(one, (ast.FunctionDef, ast.AsyncFunctionDef))]
+                said = [test.removeprefix("test_").replace("_", " ") for test in tests if test.startswith("test_")]
+                topic = re.sub(r"(?<!^)([A-Z])", lambda m: f" {m[1].lower()}", node.name.removeprefix("Test"))
+                demands = [f"{topic}: {one}" for one in said]
+                found.setdefault(path.stem.replace("_", " ").capitalize(), {})[node.name] = demands
+    return found
+
+
+def _shared_statements() -> list[str]:
+    pages = (SOURCE / "storage/sql/queries").glob("*.sql")
+    shared = {name for page in pages for name in parse(page.read_text(), page.name)}
+    sqlite, postgres = (
+        parse((SOURCE / "storage" / folder / "overlay.sql").read_text(), folder) for folder in ("sqlite", "postgres")
+    )
+    both = sorted(sqlite.keys() & postgres.keys())
+    return [
+        f"{len(shared)} statements are written once. {len(sqlite)} read differently on SQLite and {len(postgres)} on "
+        f"PostgreSQL; {len(both)} of these are the same verb in two ways, the others exist only there. The overlay of "
+        "each backend says at the statement which feature forces it.",
+        _table(
+            ["where", "statements"],
+            [
+                ["in two ways", ", ".join(f"`{name}`" for name in both)],
+                ["only SQLite", ", ".join(f"`{name}`" for name in sorted(sqlite.keys() - postgres.keys() - shared))],
+                [
+                    "only PostgreSQL",
+                    ", ".join(f"`{name}`" for name in sorted(postgres.keys() - sqlite.keys() - shared)),
+                ],
+                ["PostgreSQL's own way of a shared one", ", ".join(f"`{n}`" for n in sorted(postgres.keys() & shared))],
+            ],
+        ),
+    ]
+
+
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "reference/backends.md": backends,
     "reference/configuration.md": configuration,
     "reference/limits.md": limits_page,
     "reference/cli.md": cli,

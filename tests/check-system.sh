@@ -21,11 +21,15 @@ if [ "$(id -u)" != 0 ]; then
     exit 1
 fi
 
+echo "installing what the tests need:$missing"
+
 # The tests start servers of their own. The packages would start theirs, and PostgreSQL's would make a database first.
 policy=/usr/sbin/policy-rc.d
 [ ! -e $policy ] || policy=
 cluster=/etc/postgresql-common/createcluster.d/no-main-cluster.conf
-trap 'rm -f $policy $cluster' EXIT
+log=$(mktemp)
+trap 'rm -f $policy $cluster $log' EXIT
+trap 'exit 1' HUP INT TERM
 if [ -n "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' >$policy
     chmod 755 $policy
@@ -33,8 +37,12 @@ fi
 mkdir -p "${cluster%/*}"
 echo 'create_main_cluster = false' >$cluster
 
-export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
-# shellcheck disable=SC2086 # several packages
-apt-get install -qq -y --no-install-recommends $missing >/dev/null
-case $missing in *pgbouncer*) ! command -v systemctl >/dev/null || systemctl --quiet disable pgbouncer ;; esac
+{
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -q &&
+        apt-get install -q -y --no-install-recommends $missing &&
+        case $missing in *pgbouncer*) ! command -v systemctl || systemctl disable pgbouncer ;; esac
+} >"$log" 2>&1 || {
+    cat "$log" >&2
+    exit 1
+}

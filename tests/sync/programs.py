@@ -4,6 +4,7 @@ line per step, each by a single write."""
 from __future__ import annotations
 
 import atexit
+import ctypes
 import multiprocessing
 import os
 import sys
@@ -85,6 +86,25 @@ def _locks() -> set[str]:
     return {name for inode, name in names.items() if inode in held}
 
 
+def parent_closes() -> None:
+    """The parent closes its queue while its child uses it, and the child dies without a close."""
+    ready_r, ready_w = os.pipe()
+    closed_r, closed_w = os.pipe()
+    enqueue("main")
+    child = os.fork()
+    if child == 0:
+        enqueue("child")
+        os.write(ready_w, b"!")
+        os.read(closed_r, 1)
+        enqueue("child", 20)
+        os._exit(0)
+    os.read(ready_r, 1)
+    enqueue("main")
+    queue.close()
+    os.write(closed_w, b"!")
+    say("child", os.waitpid(child, 0)[1])
+
+
 def grandchildren() -> None:
     """A child forks in its turn."""
     enqueue("main")
@@ -135,6 +155,22 @@ def in_memory() -> None:
     say("main", queue.count(JobFilter())["pending"])
 
 
+def foreign_fork() -> None:
+    """A server written in C forks and tells Python of it only in the child."""
+    enqueue("main")
+    child = ctypes.PyDLL(None).fork()
+    if child == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+        try:
+            enqueue("child")
+        except ForkedConnection:
+            say("refused")
+        queue.close()
+        sys.exit(0)
+    say("child", os.waitpid(child, 0)[1])
+    enqueue("main")
+
+
 def interrupted(verb: str) -> None:
     """Ctrl-C while a call waits; then go on, each time when told to by a line on stdin."""
     enqueue("main")
@@ -160,7 +196,8 @@ def _tell_when_in(verb: str, thread: int) -> None:
 
 
 PROGRAMS: Final[dict[str, Callable[..., None]]] = {
-    program.__name__: program for program in (leave, prefork, grandchildren, pool, in_memory, interrupted)
+    program.__name__: program
+    for program in (leave, prefork, parent_closes, grandchildren, pool, in_memory, foreign_fork, interrupted)
 }
 
 

@@ -110,6 +110,14 @@ def test_what_a_child_opens_is_locked_by_the_child(url: str) -> None:
     assert [words for words in said if words[0] == "locks"] == [["locks", "db", "shm"]]
 
 
+def test_jobs_of_a_child_are_there_when_the_parent_closes_first_and_the_child_is_killed(url: str) -> None:
+    """The last to close removes the log. A parent that did not know of the child would take its jobs away with it."""
+    status, said, err = run("parent_closes", url)
+    assert (status, err) == (0, "")
+    assert len(acknowledged(said)) == 23
+    assert set(acknowledged(said)) == set(stored(url))
+
+
 def test_a_child_may_fork_in_its_turn(url: str) -> None:
     status, said, err = run("grandchildren", url)
     assert (status, err) == (0, "")
@@ -128,6 +136,13 @@ def test_a_store_in_memory_stays_with_the_parent(url: str) -> None:
     status, said, err = run("in_memory", "sqlite:///:memory:")
     assert (status, err) == (0, "")
     assert [words for words in said if words[0] != "ack"] == [["refused"], ["own", "1"], ["child", "0"], ["main", "3"]]
+
+
+def test_a_child_of_a_fork_that_nobody_prepared_is_refused(url: str) -> None:
+    status, said, err = run("foreign_fork", url)
+    assert (status, err) == (0, "")
+    assert [words for words in said if words[0] != "ack"] == [["refused"], ["child", "0"]]
+    assert len(stored(url)) == len(acknowledged(said)) == 2
 
 
 @pytest.mark.parametrize("verb", ["wait", "enqueue"])

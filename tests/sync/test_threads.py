@@ -105,22 +105,23 @@ def test_all_queues_share_one_thread_which_ends_with_the_last_one(tmp_path: Path
     assert ours() == []
 
 
-def test_a_close_lets_the_calls_of_other_threads_end(url: str, database: Path) -> None:
-    queue = SyncQueue(url)
-    queue.count(EVERYTHING)
-    with ThreadPoolExecutor(2) as threads, closing(sqlite3.connect(database, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        answer = threads.submit(queue.enqueue, EnqueueRequest("mail"))
-        held = queue._store._held
-        assert held is not None
-        until(lambda: held._calls)
-        end = threads.submit(queue.close)
-        until(lambda: held.closing)
-        other.execute("COMMIT")
-        job_id = answer.result(10).id
-        end.result(10)
-    with SyncQueue(url) as again:
-        assert again.get(job_id) is not None
+def test_a_close_lets_the_calls_of_other_threads_end(url: str) -> None:
+    begun = threading.Event()
+
+    async def in_two_steps(storage: Storage) -> dict[str, int]:
+        await storage.jobs.count(EVERYTHING)
+        begun.set()
+        await asyncio.sleep(0.2)  # the close comes meanwhile
+        return await storage.jobs.count(EVERYTHING)
+
+    store = BackgroundStore(lambda: open_storage(url), limit_s=10, in_memory=False)
+    with ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(store.call, in_two_steps)
+        assert begun.wait(10)
+        store.close()
+        assert answer.result(10) == {}
+    with pytest.raises(StoreUnavailable, match="closed"):
+        store.call(in_two_steps)
 
 
 def test_a_queue_that_nobody_holds_any_more_is_closed(url: str) -> None:

@@ -30,8 +30,10 @@ from forge_jobs.testing.factories import QUEUE, make_claim, make_process
 T = TypeVar("T")
 BEAT_S: Final = 11
 JOBS: Final = 30
+MOST: Final = 3
+"""Processes at a time; few, so that what happens to one matters to the others."""
 
-picks = st.integers(0, 5)
+picks = st.integers(0, MOST - 1)
 wishes = st.sampled_from([None, None, 9, 9, 5, 3, 1, 0])
 steps = st.one_of(
     st.tuples(st.just("scale"), picks, wishes),
@@ -40,6 +42,7 @@ steps = st.one_of(
     st.tuples(st.just("look_after"), st.sampled_from(["rebalance", "reap"])),
     st.tuples(st.just("pass_time"), st.sampled_from([1, 3, 3])),
     st.tuples(st.sampled_from(["freeze", "thaw"]), picks),
+    st.tuples(st.just("be_away"), picks, wishes),
     st.tuples(st.sampled_from(["die", "leave"]), picks),
     st.tuples(st.just("start"), wishes),
     st.tuples(st.just("change_the_total"), st.integers(0, 8)),
@@ -87,6 +90,8 @@ class History:
         self.total = self.ceiling = total
         self._do(self.storage.queues.ensure(QUEUE, QueueChange(max_workers=total)))
         self._do(add_many(self.storage, JOBS))
+        self.start(None)
+        self.start(None)
 
     def close(self) -> None:
         self.beater.close()
@@ -146,6 +151,16 @@ class History:
             process.doubts = process.doubts or process.silent_s >= STALE.total_seconds()
             self._beat(process)
 
+    def be_away(self, pick: int, wish: int | None) -> None:
+        """One process is frozen for so long that the others may take its slots, and do."""
+        if self.awake:
+            absent = self._pick(pick)
+            self.freeze(pick)
+            self.pass_time(3)
+            for process in self.awake:
+                self._scale(process, wish)
+            self.thaw([process for process in self.processes if process.frozen].index(absent))
+
     def die(self, pick: int) -> None:
         if self.processes:
             self.dead.append(self.processes.pop(pick % len(self.processes)))
@@ -159,7 +174,7 @@ class History:
             self._do(self.storage.processes.remove(process.host_id))
 
     def start(self, wish: int | None) -> None:
-        if len(self.processes) < 5:
+        if len(self.processes) < MOST:
             self.started += 1
             process = Process(f"01J00000000000000000000{self.started:03}")
             self.processes.append(process)

@@ -3,7 +3,7 @@
 PY  ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test slow mutants bench lint types layers check-system format clean
+.PHONY: help demo demo-postgres test slow mutants bench lint types layers check-system format clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | expand -t 14
@@ -15,7 +15,10 @@ help:            ## this list
 	@touch $@
 
 demo: .venv/.ready          ## set up, then run the demo: real jobs, a killed worker, and a check of the outcome
-	$(BIN)/forge-jobs demo
+	$(BIN)/forge-jobs demo $(if $(DATABASE_URL),--server '$(DATABASE_URL)')
+
+demo-postgres: .venv/.ready check-system    ## the same on a throw-away PostgreSQL server, with three workers
+	$(BIN)/python -m forge_jobs.testing.postgres $(BIN)/forge-jobs demo --server
 
 test: .venv/.ready check-system lint types layers    ## set up, then run every check
 	$(BIN)/pytest -q -m "not slow" -n 2 --dist loadfile --ignore tests/process --ignore tests/demo --ignore tests/bench

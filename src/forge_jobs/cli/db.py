@@ -18,7 +18,7 @@ from forge_jobs.cli.parameters import global_options, json_option
 from forge_jobs.cli.settings import Settings
 from forge_jobs.cli.store import opened, run, settings_of, shown_url
 from forge_jobs.storage.error import ConfigError, StorageError
-from forge_jobs.storage.open import drop_store, migrate, schema_sql, sqlite_path
+from forge_jobs.storage.open import Backend, backend_of, drop_store, migrate, schema_sql, sqlite_path
 from forge_jobs.storage.protocol import Storage
 
 
@@ -120,7 +120,8 @@ def sql(ctx: click.Context) -> None:
     Example:
       forge-jobs db sql > schema.sql
     """
-    output.raw(f"{schema_sql(settings_of(ctx).database).rstrip()}\n")
+    settings = settings_of(ctx)
+    output.raw(f"{schema_sql(settings.database, config=settings.store).rstrip()}\n")
 
 
 @db.command("backup", cls=Command)
@@ -143,6 +144,9 @@ def backup(ctx: click.Context, file: str, as_json: bool) -> None:
     async def work(storage: Storage, settings: Settings) -> None:
         await storage.maintenance.backup(file)
 
+    if _is_server(settings_of(ctx)):
+        schema = settings_of(ctx).store.schema
+        raise Failure("a PostgreSQL store is backed up with the server's tools", f"pg_dump --schema={schema}")
     run(ctx, work)
     size = Path(file).stat().st_size
     if as_json:
@@ -165,7 +169,7 @@ def drop(ctx: click.Context, force: bool, even_if_live: bool, as_json: bool) -> 
       forge-jobs --database sqlite:///scratch.db db drop --force
     """
     settings = _ready_to_drop(ctx, "drop", force, even_if_live)
-    asyncio.run(drop_store(settings.database))
+    asyncio.run(drop_store(settings.database, config=settings.store))
     _tell({"store": shown_url(settings.database), "dropped": True}, "dropped", as_json)
 
 
@@ -183,7 +187,7 @@ def reset(ctx: click.Context, force: bool, even_if_live: bool, as_json: bool) ->
       forge-jobs --database sqlite:///scratch.db db reset --force
     """
     settings = _ready_to_drop(ctx, "reset", force, even_if_live)
-    asyncio.run(drop_store(settings.database))
+    asyncio.run(drop_store(settings.database, config=settings.store))
 
     async def work(storage: Storage, settings: Settings) -> None:
         pass
@@ -223,19 +227,29 @@ async def _live_workers(settings: Settings) -> list[str]:
 async def _migrate(settings: Settings, *, plan: bool) -> list[str]:
     talk(logging.WARNING)
     try:
-        return await migrate(settings.database, plan=plan)
+        return await migrate(settings.database, plan=plan, config=settings.store)
     except ConfigError as error:
         raise settings.blame(error) from error
 
 
 def _exists(settings: Settings) -> bool:
+    """Whether there is a store of ours."""
+    if _is_server(settings):
+        return asyncio.run(_migrate(settings, plan=True)) == []
     return Path(sqlite_path(settings.database)).exists()
 
 
 def _must_exist(settings: Settings) -> None:
+    if _is_server(settings):
+        return
     path = Path(sqlite_path(settings.database)).absolute()
     if not path.exists():
         raise Failure(f"there is no database {path}", "`forge-jobs db create` makes it; --database names another")
+
+
+def _is_server(settings: Settings) -> bool:
+    """On a server, opening a store says by itself whether it is there."""
+    return backend_of(settings.database) is Backend.POSTGRESQL
 
 
 def _migrations(count: int) -> str:

@@ -15,6 +15,7 @@ from forge_jobs.cli.errors import FAILURE, Failure
 from forge_jobs.cli.lazy_group import Command
 from forge_jobs.cli.output import document, say
 from forge_jobs.cli.parameters import json_option
+from forge_jobs.config import StoreConfig
 from forge_jobs.demo.conductor import conduct
 from forge_jobs.demo.display import display_for
 from forge_jobs.demo.facts import Facts
@@ -23,6 +24,7 @@ from forge_jobs.demo.plan import MIN_ITEMS, Plan
 from forge_jobs.demo.report import print_report, report_document
 from forge_jobs.demo.verdict import judge
 from forge_jobs.demo.workspace import workspace
+from forge_jobs.storage.open import Backend, backend_of, drop_store
 
 PIPE_WIDTH: Final = 120
 MOST_ITEMS: Final = 1_000
@@ -59,12 +61,17 @@ class _Console(Console):
     metavar="DIR",
     help="Leave the databases and logs in this new or empty folder, to look at them.",
 )
+@rich_click.option(
+    "--server",
+    metavar="URL",
+    help="Work on this PostgreSQL server, with three workers, in a schema of its own that is dropped at the end.",
+)
 @json_option
-def demo(items: int, seed: int, keep: Path | None, as_json: bool) -> int:
+def demo(items: int, seed: int, keep: Path | None, server: str | None, as_json: bool) -> int:
     """Show the queue at work, and prove that it lost nothing.
 
     A process serves the source files of Python's standard library over HTTP: with a budget, some files gone, some
-    flaky, some slow. Two workers list, fetch and count them; one is killed, one is stopped and started again. A check
+    flaky, some slow. Workers list, fetch and count them; one is killed, one is stopped and started again. A check
     of the upstream's log, the results and the queue's rows says whether every file ended exactly once as it should:
     the exit code is that check. It takes about half a minute, in a temporary folder that stays only if the check fails.
 
@@ -77,7 +84,7 @@ def demo(items: int, seed: int, keep: Path | None, as_json: bool) -> int:
     console = _Console(stderr=as_json, highlight=False)
     if not console.is_terminal:
         console.width = PIPE_WIDTH
-    plan = Plan(items=items, seed=seed)
+    plan = Plan(items=items, seed=seed, server=_server(server))
     with workspace(keep) as place:
         try:
             facts = asyncio.run(_until_stopped(plan, console, place.folder))
@@ -97,7 +104,18 @@ def demo(items: int, seed: int, keep: Path | None, as_json: bool) -> int:
             print_report(console, facts, checks)
         if place.stays:
             say(f"databases and logs are in {place.folder}")
+        if server is not None and keep is None and passed:
+            asyncio.run(drop_store(server, config=StoreConfig(schema=plan.schema)))
+        elif server is not None:
+            say(f"the jobs are in the schema {plan.schema}")
     return 0 if passed else FAILURE
+
+
+def _server(url: str | None) -> str | None:
+    """The URL, if it is a server's."""
+    if url is not None and backend_of(url) is not Backend.POSTGRESQL:
+        raise click.BadParameter("give a URL of the form postgresql://user@host/database", param_hint="--server")
+    return url
 
 
 def _prepare(keep: Path) -> None:

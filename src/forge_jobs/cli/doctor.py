@@ -34,6 +34,9 @@ WAL_WARN_BYTES: Final = 64 * 1024 * 1024
 """Workers checkpoint long before that; a larger log says that something keeps them from it."""
 
 
+CLOCK_WARN_MS: Final = 5_000
+
+
 class Verdict(StrEnum):
     """How a check came out."""
 
@@ -121,10 +124,10 @@ async def _check_store(settings: Settings) -> list[Check]:
 
 def _check_status(storage: Storage, status: dict[str, Any]) -> list[Check]:
     lacking = status.get("pending_migrations") or []
+    server = status["backend"] == "postgresql"
+    program = f"PostgreSQL {status['server_version']}" if server else f"SQLite {status['sqlite_version']}"
     checks = [
-        Check(
-            "store", Verdict.OK, f"{storage.url}, SQLite {status['sqlite_version']}, Python {platform.python_version()}"
-        ),
+        Check("store", Verdict.OK, f"{storage.url}, {program}, Python {platform.python_version()}"),
         Check(
             "schema",
             Verdict.WARN if lacking else Verdict.OK,
@@ -132,13 +135,62 @@ def _check_status(storage: Storage, status: dict[str, Any]) -> list[Check]:
             "forge-jobs db migrate" if lacking else None,
         ),
         _check_durability(status),
-        _check_wal_reset(status),
+        *(check_server(status) if server else [_check_wal_reset(status)]),
     ]
     if "free_disk_bytes" in status:
         checks.append(_check_disk(status))
     if "wal_bytes" in status:
         checks.append(_check_wal_size(status))
     return checks
+
+
+def check_server(status: dict[str, Any]) -> list[Check]:
+    """What is particular to a PostgreSQL server."""
+    used, most = status["server_connections"], status["max_connections"]
+    need = status["connections_of_a_process"]
+    room = most - used
+    ahead = status["clock_ahead_of_host_ms"]
+    return [
+        _check_sync(status),
+        Check(
+            "connections",
+            Verdict.OK if room > 2 * need else Verdict.WARN,
+            f"a process holds at most {need}, whatever its slots; {used} of {most} are in use, "
+            f"{status['our_connections']} of them ours",
+            None if room > 2 * need else "raise max_connections, or put a pooler between",
+        ),
+        Check(
+            "notifications",
+            Verdict.WARN if status["pooled"] else Verdict.OK,
+            "a pooler stands between: workers find jobs by polling" if status["pooled"] else "a direct connection",
+            "set listen_url to a direct connection" if status["pooled"] else None,
+        ),
+        Check(
+            "clock",
+            Verdict.OK if abs(ahead) < CLOCK_WARN_MS else Verdict.WARN,
+            f"the server is {abs(ahead) / 1000:.1f} s {'ahead of' if ahead >= 0 else 'behind'} this host; it decides",
+            None if abs(ahead) < CLOCK_WARN_MS else "harmless for jobs; set this host's clock so that logs agree",
+        ),
+        Check("size", Verdict.OK, f"the table of jobs has {output.size(status['jobs_bytes'])}"),
+    ]
+
+
+def _check_sync(status: dict[str, Any]) -> Check:
+    if status["fsync"] != "on" or status["full_page_writes"] != "on":
+        return Check(
+            "disk",
+            Verdict.FAIL,
+            f"fsync is {status['fsync']}, full_page_writes {status['full_page_writes']}: a crash can lose the database",
+            "set both to on in postgresql.conf",
+        )
+    if status["synchronous_commit"] == "off":
+        return Check(
+            "disk",
+            Verdict.WARN,
+            "synchronous_commit is off: the newest jobs may be lost with the power",
+            "set synchronous_commit = on",
+        )
+    return Check("disk", Verdict.OK, f"fsync on, synchronous_commit {status['synchronous_commit']}")
 
 
 def _check_durability(status: dict[str, Any]) -> Check:

@@ -139,15 +139,17 @@ def _build(values: dict[str, Any], sources: dict[str, Source], notes: tuple[str,
 
 
 def _check_database(url: Any, source: Source) -> None:
-    from forge_jobs.storage.open import sqlite_path
+    from forge_jobs.storage.open import Backend, backend_of, sqlite_path
 
     if isinstance(url, dict):
         raise ConfigError(
-            "database is a table, which describes a PostgreSQL server; this version of forge-jobs knows SQLite only. "
-            'Write database = "sqlite:///jobs.db"'
+            'database is a table; write it as one URL: database = "sqlite:///jobs.db" or '
+            'database = "postgresql://user@host/database"'
         )
     if type(url) is not str:
         raise ConfigError(f"database {url!r} must be text such as {DEFAULT_DATABASE!r}")
+    if backend_of(url) is Backend.POSTGRESQL:
+        return
     directory = Path(sqlite_path(url)).absolute().parent
     if source.is_file and not directory.is_dir():
         raise ConfigError(f"database {url!r} is in the directory {directory}, which does not exist")

@@ -15,8 +15,9 @@ import click
 from forge_jobs.cli.logs import talk
 from forge_jobs.cli.parameters import Invocation
 from forge_jobs.cli.settings import Settings, load_settings
+from forge_jobs.config import StoreConfig
 from forge_jobs.storage.error import ConfigError, SchemaMismatch, StoreUnavailable
-from forge_jobs.storage.open import masked, migrate, open_storage, sqlite_path
+from forge_jobs.storage.open import Backend, backend_of, masked, migrate, open_storage, sqlite_path
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.event import Actor
 
@@ -50,7 +51,7 @@ async def opened(settings: Settings, *, create: bool = False) -> AsyncIterator[S
     """
     try:
         if not create:
-            await must_exist(settings.database)
+            await must_exist(settings.database, settings.store)
         store = open_storage(settings.database, config=settings.store, create=create)
         storage = await store.__aenter__()
     except ConfigError as error:
@@ -61,8 +62,10 @@ async def opened(settings: Settings, *, create: bool = False) -> AsyncIterator[S
         await store.__aexit__(None, None, None)
 
 
-async def must_exist(url: str) -> None:
+async def must_exist(url: str, config: StoreConfig) -> None:
     """Refuse a database that is not there, or that is not ours or not up to date: a look must not change it."""
+    if backend_of(url) is Backend.POSTGRESQL:
+        return  # opening it says so itself, and changes nothing
     path = sqlite_path(url)
     if path == ":memory:":
         return
@@ -81,7 +84,9 @@ async def must_exist(url: str) -> None:
 
 def shown_url(url: str) -> str:
     """The URL for people: secrets masked, the path absolute."""
-    return masked(url) if ":memory:" in url else f"sqlite:///{Path(sqlite_path(url)).absolute()}"
+    if ":memory:" in url or backend_of(url) is Backend.POSTGRESQL:
+        return masked(url)
+    return f"sqlite:///{Path(sqlite_path(url)).absolute()}"
 
 
 def actor() -> Actor:

@@ -37,7 +37,7 @@ async def conduct(plan: Plan, display: Display, folder: Path) -> Facts:
     started_at = datetime.now(UTC)
     corpus = choose(plan.items, plan.seed)
     with Fleet(folder, plan) as fleet:
-        async with open_storage(fleet.database) as storage:
+        async with open_storage(fleet.database, config=fleet.store) as storage:
             stage = Stage(storage, fleet, display, files=len(corpus), time_limit_s=plan.time_limit_s)
             table = folder / "results.db"
             upstream = await _set_up(plan, corpus, fleet, storage, table, display)
@@ -54,7 +54,9 @@ async def conduct(plan: Plan, display: Display, folder: Path) -> Facts:
                 files=await expected,
                 log=fleet.upstream_log,
                 table=table,
-                happenings=Happenings(orphans=story.orphans, interrupted=story.interrupted, exits=tuple(fleet.exits)),
+                happenings=Happenings(
+                    orphans=story.orphans, interrupted=story.interrupted, exits=tuple(fleet.exits), begun=plan.workers
+                ),
                 finished=finished,
                 started_at=started_at,
             )
@@ -63,7 +65,7 @@ async def conduct(plan: Plan, display: Display, folder: Path) -> Facts:
 async def _set_up(
     plan: Plan, corpus: tuple[SourceFile, ...], fleet: Fleet, storage: Storage, table: Path, display: Display
 ) -> str:
-    """Start the upstream and two workers; the upstream's address."""
+    """Start the upstream and the workers; the upstream's address."""
     fates = Counter(file.fate for file in corpus)
     if len(fates) < len(Fate):
         raise DemoError(f"only {len(corpus)} source files in this Python's library: too few for a demo")
@@ -79,7 +81,7 @@ async def _set_up(
     for queue in (UPSTREAM_QUEUE, LOCAL_QUEUE):
         await storage.queues.ensure(queue)
         await storage.queues.change(queue, BACKOFF)
-    for worker in ("worker-1", "worker-2"):
+    for worker in (f"worker-{number + 1}" for number in range(plan.workers)):
         fleet.start_worker(worker)
         display.say(f"started {worker}: {plan.slots} slots for each of the queues {UPSTREAM_QUEUE} and {LOCAL_QUEUE}")
     return url
@@ -110,7 +112,7 @@ class _Story:
         """From the first job to the last; False if the time limit came first."""
         try:
             if host_id := await self._in_the_middle("worker-2", after=self._plan.kill_at):
-                await self._kill("worker-2", host_id, replacement="worker-3")
+                await self._kill("worker-2", host_id, replacement=f"worker-{self._plan.workers + 1}")
             if host_id := await self._in_the_middle("worker-1", after=self._plan.stop_at):
                 await self._restart("worker-1", host_id)
             await self._stage.until(lambda seen: seen.is_over)

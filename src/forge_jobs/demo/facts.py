@@ -77,12 +77,14 @@ class Happenings:
     """What the conductor did to the workers.
 
     `orphans` are the runs that the killed worker took with it, `interrupted` those that the stopped worker had when it
-    was told. `exits` names each worker that ended, in order, with its exit status, negative for a signal.
+    was told. `exits` names each worker that ended, in order, with its exit status, negative for a signal; `begun` is how
+    many were started at the beginning.
     """
 
     orphans: tuple[Run, ...] = ()
     interrupted: tuple[Run, ...] = ()
     exits: tuple[tuple[str, int], ...] = ()
+    begun: int = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

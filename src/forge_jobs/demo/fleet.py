@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from forge_jobs.config import StoreConfig
 from forge_jobs.demo.jobs import LOCAL_QUEUE, UPSTREAM_QUEUE
 from forge_jobs.demo.plan import TIMINGS, Plan, environment
 
@@ -34,7 +35,8 @@ class Fleet:
     """Processes by name. Whatever happens, none of them outlives the block."""
 
     def __init__(self, folder: Path, plan: Plan) -> None:
-        self.database = f"sqlite:///{folder / 'jobs.db'}"
+        self.database = plan.server or f"sqlite:///{folder / 'jobs.db'}"
+        self.store = StoreConfig(schema=plan.schema)
         self.upstream_log = folder / "upstream.jsonl"
         self.exits: list[tuple[str, int]] = []
         """Every worker that has ended, with its exit status; negative for a signal."""
@@ -126,7 +128,7 @@ class Fleet:
                 stdout=subprocess.PIPE if piped else log,
                 stderr=log,
                 cwd=self._folder,
-                env=environment(os.environ),
+                env={**environment(os.environ), "FORGE_SCHEMA": self.store.schema},
                 start_new_session=True,
             )
 

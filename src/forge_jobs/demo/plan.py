@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Final
+from uuid import uuid4
 
 from forge_jobs import RuntimeConfig
 from forge_jobs.storage.types.queue import BackoffPolicy, QueueChange
@@ -26,6 +27,7 @@ class Plan:
     """One run. `kill_at` and `stop_at` are shares of the files that have ended; `slots` are per queue and worker.
 
     `budget_per_s` is how many requests the upstream answers; by default it follows from the number of files.
+    `server` is the URL of a PostgreSQL server to work on, in a schema made for the run; else it is a file.
     """
 
     items: int = 400
@@ -35,6 +37,13 @@ class Plan:
     kill_at: float = 0.25
     stop_at: float = 0.55
     time_limit_s: float = 120.0
+    server: str | None = None
+    schema: str = field(default_factory=lambda: f"forge_demo_{uuid4().hex[:12]}")
+
+    @property
+    def workers(self) -> int:
+        """How many begin: a fleet where there may be one."""
+        return 2 if self.server is None else 3
 
     def budget(self, files: int) -> int:
         """Requests per second that the upstream answers for a corpus of so many files."""
@@ -52,10 +61,10 @@ def environment(outer: Mapping[str, str]) -> dict[str, str]:
 def scaled() -> Iterator[tuple[str, float, float]]:
     """The timings that differ from their default: name, value, default."""
     usual = RuntimeConfig()
-    for field in fields(RuntimeConfig):
-        value, default = getattr(TIMINGS, field.name), getattr(usual, field.name)
+    for one in fields(RuntimeConfig):
+        value, default = getattr(TIMINGS, one.name), getattr(usual, one.name)
         if value != default:
-            yield field.name, value, default
+            yield one.name, value, default
 
 
 def timings_in_words() -> str:

@@ -160,10 +160,13 @@ class SchemaMismatch(StorageError):
 
 
 class ForkedConnection(StorageError):
-    """The store was opened before `fork()`; open it again in the child."""
+    """The store was opened before `fork()` and used, or opened again, after it in the child."""
 
     def __init__(self) -> None:
-        super().__init__("this storage was opened before fork(); open it again in the child process")
+        super().__init__(
+            "this storage was open at a fork(), which an open store does not survive in the child; "
+            "close it before the fork and open it on both sides, start a new process instead, or use SyncQueue"
+        )
 
 
 _TRANSIENT_SQLSTATES = frozenset({"40001", "40P01", "55P03"})

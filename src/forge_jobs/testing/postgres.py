@@ -17,8 +17,9 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -291,3 +292,13 @@ def _name_of(url: str) -> str:
 def _quoted(value: str) -> str:
     escaped = value.replace("'", "''")
     return f"'{escaped}'"
+
+
+def main(command: Sequence[str]) -> int:
+    """Start a server, run a command with its URL as the last argument, stop the server; the command's exit code."""
+    with Server(durable=True) as server:
+        return subprocess.run([*command, server.new_database()], check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -21,6 +21,7 @@ _AWAY: Final = frozenset({"57P01", "57P02", "57P03", "53300", "25006"})
 _FULL: Final = frozenset({"53100"})
 _CANCELLED: Final = frozenset({"57014"})
 _SCHEMA: Final = frozenset({"42P01", "3F000", "42703", "42883"})
+_TAKEN: Final = frozenset({"42P07", "42723", "42710"})
 _RIGHTS: Final = frozenset({"42501", "28000", "28P01", "3D000"})
 
 
@@ -56,6 +57,11 @@ def translate(error: BaseException, url: str) -> StorageError | ConfigError:
         return SchemaMismatch(
             f"the schema of {place(url)} lacks something this program needs (SQLSTATE {state}); "
             "`forge-jobs db status` shows what, `forge-jobs db migrate` adds it"
+        )
+    if state in _TAKEN:
+        return SchemaMismatch(
+            f"the schema at {place(url)} holds something of the same name that forge-jobs did not make "
+            f"({_first_line(error)}); give another `schema`"
         )
     if state in _RIGHTS:
         return ConfigError(f"{place(url)} refuses this user or database ({_first_line(error)}); check URL and grants")

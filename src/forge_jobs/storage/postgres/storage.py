@@ -79,8 +79,12 @@ class PostgresStorage:
             await self.events.flush()
         except Exception as error:
             log.warning("events_lost count=%d error=%s", self.events.waiting, error)
-        await asyncio.get_running_loop().run_in_executor(None, self._wake.close)
-        await self._driver.close()
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, self._wake.close)
+        except RuntimeError:  # the interpreter ends and starts no thread any more
+            self._wake.close()
+        finally:
+            await self._driver.close()
 
     def _connect_heart(self, deadline: timedelta) -> HeartConnection:
         return HeartConnection(self._driver, deadline.total_seconds())
@@ -210,7 +214,7 @@ def _inspect(connector: Connector, schema: str) -> dict[str, Any]:
             "SELECT current_setting('server_version'), current_setting('synchronous_commit'), "
             "current_setting('fsync'), current_setting('full_page_writes'), current_setting('max_connections')::int, "
             "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), "
-            "(SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'forge-jobs/%'), "
+            "(SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'forge-jobs/%%'), "
             "pg_total_relation_size(to_regclass(%(jobs)s))",
             {"jobs": f"{schema}.jobs"},
         ).fetchone()

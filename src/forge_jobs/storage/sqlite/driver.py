@@ -49,6 +49,7 @@ FILE_CHECK_S: Final = 5.0
 T = TypeVar("T")
 
 _drivers: WeakSet[SqliteDriver] = WeakSet()
+_files_of_the_parent: set[tuple[int, int]] = set()
 
 
 class SqliteDriver:
@@ -407,6 +408,18 @@ def _wal(database: Path) -> Path:
 def _after_fork() -> None:
     for driver in _drivers:
         driver.forked = True
+        if driver._file is not None and not driver._closed:
+            _files_of_the_parent.add(driver._file)
+
+
+def check_not_of_the_parent(database: Path) -> None:
+    """Refuse a file that the parent process had open when it forked.
+
+    SQLite keeps in memory which locks a process holds on a file. A child inherits these notes without the locks: what
+    it opened would take none, and the parent would remove the log under it. Acknowledged jobs were lost so when tried.
+    """
+    if _identity(database) in _files_of_the_parent:
+        raise ForkedConnection()
 
 
 os.register_at_fork(after_in_child=_after_fork)

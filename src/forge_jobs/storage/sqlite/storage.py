@@ -29,7 +29,12 @@ from forge_jobs.storage.sql.queues import SqlQueues
 from forge_jobs.storage.sql.shares import SqlShares
 from forge_jobs.storage.sqlite import connection as sqlite
 from forge_jobs.storage.sqlite.checkpoint import is_safe_version
-from forge_jobs.storage.sqlite.driver import HeartConnection, MemoryHeartConnection, SqliteDriver
+from forge_jobs.storage.sqlite.driver import (
+    HeartConnection,
+    MemoryHeartConnection,
+    SqliteDriver,
+    check_not_of_the_parent,
+)
 from forge_jobs.storage.sqlite.migrate import migrate, migrations, pending, schema_version
 from forge_jobs.storage.sqlite.session import LONGEST_S, SqliteSession
 from forge_jobs.storage.sqlite.wake import SqliteWake, socket_directory
@@ -137,6 +142,7 @@ async def open_sqlite(path: str, *, clock: Clock | None, config: StoreConfig, cr
     """Open the file, make it if allowed, bring its schema up to date, and start the driver."""
     database = None if path == ":memory:" else Path(path).absolute()
     if database is not None:
+        check_not_of_the_parent(database)
         _check_place(database, config, create=create)
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise ConfigError(f"SQLite {sqlite3.sqlite_version} is too old; 3.38 or newer is needed")

@@ -131,7 +131,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "abandoned": "A handler ignored its cancellation. Its slot goes on without it; its result is ignored.",
     "analyze_fault": "The planner's statistics could not be refreshed. Harmless once; look at the disk if it repeats.",
     "answer_fault": "A listener failed while it was told a result. A fault of forge-jobs: report it.",
-    "answer_undelivered": "The event loop was closed while an answer of PostgreSQL was on its way. What was committed stays.",
+    "answer_undelivered": "The event loop closed with an answer of PostgreSQL on its way. What was committed stays.",
     "answers_undelivered": "The event loop was closed while writes were on their way. What was committed stays.",
     "backoff_fault": "A handler's `backoff` raised or gave a senseless value. The queue's curve is used.",
     "beat_refused": "A heartbeat failed. One is harmless; many lead to `claims_stopped` and `fenced`.",

@@ -77,8 +77,8 @@ class Happenings:
     """What the conductor did to the workers.
 
     `orphans` are the runs that the killed worker took with it, `interrupted` those that the stopped worker had when it
-    was told. `exits` names each worker that ended, in order, with its exit status, negative for a signal; `begun` is how
-    many were started at the beginning.
+    was told. `exits` names each worker that ended, in order, with its exit status, negative for a signal; `begun` is
+    how many were started at the beginning.
     """
 
     orphans: tuple[Run, ...] = ()

@@ -137,6 +137,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "beat_refused": "A heartbeat failed. One is harmless; many lead to `claims_stopped` and `fenced`.",
     "cancel_seen": "A running job is told that somebody cancelled it.",
     "checkpoint_fault": "The write-ahead log could not be copied back. It is tried again.",
+    "checkpoint_risk": "A connection of your own checkpoints the file, on an SQLite where that can corrupt it.",
     "claims_stopped": "No heartbeat was accepted for `stale_s` − 2 × `heartbeat_s`. The worker takes no new jobs.",
     "cleaned_up": "Retention removed old jobs.",
     "cleanup_fault": "Retention failed on one queue and went on with the next.",

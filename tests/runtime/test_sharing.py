@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -15,7 +16,10 @@ import pytest
 from forge_jobs import JobCtx, QueueRuntime, RuntimeConfig, open_storage
 from forge_jobs.storage.sqlite.wake import socket_directory
 from forge_jobs.storage.types.queue import QueueChange
+from forge_jobs.testing.clock import ManualClock
 from forge_jobs.testing.cluster import until
+from forge_jobs.testing.conformance.fixtures import Beater
+from forge_jobs.testing.factories import OTHER_HOST, make_process
 
 from .test_scaling import Gauge
 from .world import World, scaled
@@ -264,3 +268,73 @@ async def test_the_list_of_processes_says_how_many_slots_each_offers(world: Worl
     await world.work(slots=slots, queues=("a", "b", "c"))
     (row,) = await world.storage.processes.list(scaled().stale_after)
     assert row.info.offered == dict.fromkeys("abc", 666 if slots is None else 7)
+
+
+async def test_a_slot_that_closes_counts_while_a_claim_for_it_is_under_way(world: World) -> None:
+    await total(world, 2)
+    (supervisor,) = (await world.work(slots=None))._supervisors
+    slots = supervisor.slots
+    with world.locked():
+        await until(lambda: [slot.reserved for slot in slots.values()] == [True, True], what="a claim for both")
+        supervisor.scale_to(0)
+        await asyncio.sleep(0)
+        assert (supervisor._staying, supervisor._closing) == (0, 2)
+        supervisor.env.stopping.set()  # or it would open them again
+    await until(lambda: not slots and supervisor._closing == 0)
+
+
+async def test_a_slot_that_closes_counts_until_its_job_is_settled(world: World) -> None:
+    gauge = Gauge(world)
+    await total(world, 2)
+    runtime = await world.work(slots=None)
+    (supervisor,) = runtime._supervisors
+    ids = [await world.put("held") for _ in range(2)]
+    await until(lambda: gauge.now == 2)
+    await total(world, 1)
+    await until(lambda: supervisor._closing == 1)
+    with world.locked():
+        gauge.let_go.set()
+        await until(lambda: gauge.now == 0)
+        await until(lambda: len(supervisor.slots) == 1, what="the slot is closed")
+        assert supervisor._closing == 1, "its job is not settled"
+    for job_id in ids:
+        await world.when(job_id, "done")
+    await until(lambda: supervisor._closing == 0)
+
+
+async def take_over(url: str, clock: ManualClock) -> None:
+    """Another process opens all five slots."""
+    async with open_storage(url, clock=clock) as storage:
+        with Beater(storage) as beater:
+            await beater.beat(make_process(OTHER_HOST, queues=("default",)))
+        stale = RuntimeConfig().stale_after
+        await storage.shares.open_slots("default", OTHER_HOST, staying=0, closing=0, wanted=5, stale_after=stale)
+
+
+async def test_a_process_that_was_silent_too_long_claims_nothing_before_it_knows_which_slots_it_still_has(
+    tmp_path: Path,
+) -> None:
+    clock = ManualClock()
+    async with open_storage(f"sqlite:///{tmp_path}/late.db", clock=clock) as storage:
+        world = World(storage, None)
+        ran: list[str] = []
+
+        @world.handlers.handler("ordinary")
+        async def ordinary(ctx: JobCtx) -> None:
+            ran.append(ctx.job_id)
+
+        await total(world, 5)
+        late = await world.work(slots=None, config=RuntimeConfig())
+        assert open_slots(late) == 5
+        clock.advance(31)
+        elsewhere = threading.Thread(target=lambda: asyncio.run(take_over(storage.url, clock)))
+        elsewhere.start()
+        elsewhere.join()  # this thread stands still, and with it the process
+        job_id = await world.put("ordinary")
+        await until_open([late], 0)
+        assert {row.open for row in await storage.shares.list()} == {5, 0}
+        assert (ran, (await world.row(job_id)).attempts) == ([], 0)
+        await storage.processes.remove(OTHER_HOST)
+        await until_open([late], 5)
+        await world.when(job_id, "done")
+        await world.close()

@@ -2,8 +2,8 @@
 
 One connection per process listens, and tells others, on a thread of its own: notifications are sent after the commit
 they tell of, never within it (a commit with NOTIFY takes a lock of the whole database), and at most one per 5 ms.
-Behind a pooler in transaction mode LISTEN is accepted and nothing ever arrives, so the listener notifies itself, at
-the start and every minute; as long as nothing comes back workers poll at full rate.
+Behind a pooler nobody listens. Elsewhere the listener notifies itself, at the start and every minute; as long as
+nothing comes back workers poll at full rate.
 """
 
 from __future__ import annotations
@@ -187,6 +187,10 @@ class Listener:
         return connection
 
     def _listen(self, connection: Connection) -> None:
+        if connection.pooled:  # LISTEN would stay with a backend that is somebody else's a moment later
+            self._probe_at = float("inf")
+            self._unanswered()
+            return
         connection.command(f'LISTEN "{self._channel}"')
         self._probe_at = time.monotonic()
         self._send_probe()
@@ -280,9 +284,8 @@ class Listener:
         if not self._warned:
             self._warned = True
             log.warning(
-                "poll_mode: no notification came back within %g s; jobs are found by polling. Is there a pooler in "
+                "poll_mode: notifications do not arrive, so jobs are found by polling. Is there a pooler in "
                 "transaction mode between? Give listen_url a direct connection",
-                PROBE_ANSWER_S,
             )
 
     def _lost(self, error: Exception) -> None:

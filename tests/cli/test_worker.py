@@ -213,6 +213,7 @@ def test_workers_lists_who_works_and_what_nobody_serves(worker: Start, cli: Cli)
     (row,) = page["items"]
     assert (row["worker"], row["pid"], row["state"], row["queues"]) == ("blue", process.pid, "running", ["default"])
     assert row["kinds"] == ["echo", "fail", "slow", "stubborn"]
+    assert (row["shares"], row["offered"]) == ({}, {"default": 3})
     assert page["unserved"] == [
         {"queue": "default", "kind": "unheard-of", "jobs": 1},
         {"queue": "elsewhere", "kind": None, "jobs": 1},
@@ -221,6 +222,14 @@ def test_workers_lists_who_works_and_what_nobody_serves(worker: Start, cli: Cli)
     assert table.lines[1].split()[0] == "blue"
     assert "kind unheard-of of queue default has no handler" in table.err
     assert "queue elsewhere has no live worker; 1 job waits" in table.err
+
+    cli("queues", "set", "default", "--max-workers", "5")
+    until(lambda: cli("workers", "--json").json["items"][0]["shares"] == {"default": 3})
+    assert "default 3/3" in cli("workers").lines[1]
+    queue = next(item for item in cli("queues", "list", "--json").json["items"] if item["name"] == "default")
+    assert queue["shares"] == [{"host_id": row["host_id"], "share": 3, "open": 3}]
+    assert queue["unassigned"] == 2
+    assert cli("queues", "list").lines[1].split()[-4:] == ["3", "5", "(2", "unassigned)"]
 
     for verb in ("drop", "reset"):
         refused = cli("db", verb, "--force")

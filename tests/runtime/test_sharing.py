@@ -277,7 +277,6 @@ async def test_a_slot_that_closes_counts_while_a_claim_for_it_is_under_way(world
     with world.locked():
         await until(lambda: [slot.reserved for slot in slots.values()] == [True, True], what="a claim for both")
         supervisor.scale_to(0)
-        await asyncio.sleep(0)
         assert (supervisor._staying, supervisor._closing) == (0, 2)
         supervisor.env.stopping.set()  # or it would open them again
     await until(lambda: not slots and supervisor._closing == 0)

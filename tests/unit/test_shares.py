@@ -181,11 +181,11 @@ def stored(shares: dict[tuple[str, str], int | None]) -> list[Share]:
     return [Share(queue=name, host_id=host, share=share) for (name, host), share in shares.items()]
 
 
-def test_what_is_unassigned_is_what_no_live_process_has() -> None:
-    rows = stored({("mail", "a"): 3, ("mail", "b"): 4, ("mail", "c"): None, ("web", "a"): 9})
-    assert unassigned(queue(total=10), rows, {"a", "c"}) == 7
-    assert unassigned(queue(total=2), rows, {"a", "c"}) == 0, "the shares of a total just lowered"
-    assert unassigned(queue(total=None), rows, {"a", "c"}) is None
+def test_what_is_unassigned_is_what_nobody_was_given() -> None:
+    rows = stored({("mail", "a"): 3, ("mail", "c"): None, ("web", "a"): 9})
+    assert unassigned(queue(total=10), rows) == 7
+    assert unassigned(queue(total=2), rows) == 0, "the shares of a total just lowered"
+    assert unassigned(queue(total=None), rows) is None
 
 
 def standing(total: int | None = 10, *, own: int = 0, elsewhere: int = 0, live: bool = True) -> Standing:

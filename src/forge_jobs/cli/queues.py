@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -27,9 +28,11 @@ from forge_jobs.cli.settings import Settings
 from forge_jobs.cli.store import actor, run
 from forge_jobs.clock import from_us
 from forge_jobs.names import check_name
+from forge_jobs.runtime.shares import unassigned
 from forge_jobs.storage.error import NotFound
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.queue import QueueChange, QueueCounts, QueueSettings
+from forge_jobs.storage.types.share import Share
 from forge_jobs.text import printable
 
 COUNT_OR_NONE: Final = OrNone(click.INT, "count")
@@ -56,7 +59,9 @@ def queues() -> None:
 @global_options
 @click.pass_context
 def list_(ctx: click.Context, as_json: bool, as_jsonl: bool) -> None:
-    """List all queues with their jobs by status.
+    """List all queues with their jobs by status, and the slots that live workers have open for them.
+
+    A total of workers that they cannot take in full shows what is left unassigned.
 
     \b
     Example:
@@ -65,11 +70,20 @@ def list_(ctx: click.Context, as_json: bool, as_jsonl: bool) -> None:
 
     async def work(
         storage: Storage, settings: Settings
-    ) -> tuple[list[QueueSettings], dict[str, QueueCounts], datetime]:
-        return await storage.queues.list(), await storage.queues.counts(), from_us(storage.clock.now_us())
+    ) -> tuple[list[QueueSettings], dict[str, QueueCounts], list[Share], datetime]:
+        now = from_us(storage.clock.now_us())
+        return (
+            await storage.queues.list(),
+            await storage.queues.counts(),
+            await _shares_of_the_living(storage, settings),
+            now,
+        )
 
-    found, counts, now = run(ctx, work)
-    items = [{**view(queue), "counts": counts_view(counts.get(queue.name, QueueCounts()))} for queue in found]
+    found, counts, shares, now = run(ctx, work)
+    items = [
+        {**view(queue), "counts": counts_view(counts.get(queue.name, QueueCounts())), **shares_view(queue, shares)}
+        for queue in found
+    ]
     if as_json:
         output.document({"items": items, "next_cursor": None, "total": len(items)})
         return
@@ -83,6 +97,7 @@ def list_(ctx: click.Context, as_json: bool, as_jsonl: bool) -> None:
             Column("state"),
             *(Column(title, right=True) for title in titles),
             Column("oldest ready", right=True),
+            Column("slots", right=True),
             Column("max workers", right=True),
         ],
         [
@@ -96,7 +111,8 @@ def list_(ctx: click.Context, as_json: bool, as_jsonl: bool) -> None:
                 n.dead,
                 n.done,
                 None if n.oldest_ready_at is None else now - n.oldest_ready_at,
-                queue.max_workers,
+                sum(share.open for share in shares if share.queue == queue.name),
+                _max_workers(queue, shares),
             )
             for queue in found
             for n in [counts.get(queue.name, QueueCounts())]
@@ -251,6 +267,26 @@ def view(queue: QueueSettings) -> dict[str, Any]:
 def counts_view(counts: QueueCounts) -> dict[str, Any]:
     """A queue's jobs by status for programs; `pending` is ready and scheduled together."""
     return {"pending": counts.ready + counts.scheduled, **dataclasses.asdict(counts)}
+
+
+def shares_view(queue: QueueSettings, shares: Sequence[Share]) -> dict[str, Any]:
+    """Who has which part of a queue's total, for programs; `shares` are of live processes."""
+    own = [share for share in shares if share.queue == queue.name]
+    return {
+        "shares": [{"host_id": one.host_id, "share": one.share, "open": one.open} for one in own],
+        "unassigned": unassigned(queue, own),
+    }
+
+
+def _max_workers(queue: QueueSettings, shares: Sequence[Share]) -> str | int | None:
+    left = unassigned(queue, shares)
+    return f"{queue.max_workers} ({left} unassigned)" if left else queue.max_workers
+
+
+async def _shares_of_the_living(storage: Storage, settings: Settings) -> list[Share]:
+    processes = await storage.processes.list(settings.runtime.stale_after)
+    live = {row.info.host_id for row in processes if row.live}
+    return [share for share in await storage.shares.list() if share.host_id in live]
 
 
 _FIELDS: Final = {

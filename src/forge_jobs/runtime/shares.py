@@ -3,7 +3,7 @@ and a process that it has not seen yet works out its own part with the same func
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from forge_jobs import limits
@@ -94,9 +94,9 @@ def differences(
     ]
 
 
-def unassigned(queue: QueueSettings, stored: Sequence[Share], live: Collection[str]) -> int | None:
-    """What no live process has been given of the queue's total; None without a total."""
+def unassigned(queue: QueueSettings, shares: Sequence[Share]) -> int | None:
+    """What is left of the queue's total beyond these shares, those of live processes; None without a total."""
     if queue.max_workers is None:
         return None
-    given = sum(row.share or 0 for row in stored if row.queue == queue.name and row.host_id in live)
+    given = sum(one.share or 0 for one in shares if one.queue == queue.name)
     return max(queue.max_workers - given, 0)

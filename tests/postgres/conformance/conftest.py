@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 
 import pytest
@@ -10,6 +11,7 @@ from forge_jobs.clock import Clock
 from forge_jobs.config import StoreConfig
 from forge_jobs.storage.open import open_storage
 from forge_jobs.storage.protocol import Storage
+from forge_jobs.testing.postgres import Server
 
 
 class PostgresBackend:
@@ -31,5 +33,9 @@ class PostgresBackend:
 
 
 @pytest.fixture
-def backend(database: str) -> PostgresBackend:
-    return PostgresBackend(database)
+def backend(request: pytest.FixtureRequest) -> Iterator[PostgresBackend]:
+    """On the server that the test's module names: one file for each, so that they run side by side."""
+    server: Server = request.getfixturevalue(request.module.SERVER)
+    database = server.new_database()
+    yield PostgresBackend(database)
+    server.drop_database(database)

@@ -20,7 +20,7 @@ from forge_jobs.storage.protocol import Claim, ClaimRequest
 from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.driver import Row, Tx
 from forge_jobs.storage.sql.settle import Exchanged, Settlements, settle_jobs
-from forge_jobs.storage.types.finalize import APPLIED_DONE, Done, Finalize, Settled
+from forge_jobs.storage.types.finalize import APPLIED_DONE, Done, Finalize, Lost, Repeated, Settled
 from forge_jobs.storage.types.job import JobRecord
 
 EXCHANGE: Final = statement("exchange", "exchange")
@@ -28,7 +28,7 @@ GRACE_US: Final = duration_us(lifecycle.COOL_DOWN_GRACE)
 
 _encode = msgspec.json.Encoder().encode
 _records = msgspec.json.Decoder(list[JobRecord]).decode
-_ids = msgspec.json.Decoder(list[str]).decode
+_refused = msgspec.json.Decoder(dict[JobId, bool]).decode
 _claim_order = attrgetter("priority", "scheduled_us", "id")
 
 
@@ -52,7 +52,7 @@ def exchange(tx: Tx, settlements: Sequence[Finalize], claims: Sequence[ClaimRequ
             "at": tx.injected_us,
         },
     )
-    _settle_done(tx, rows[0], done, answers, settled)
+    _note_done(rows[0], done, answers, settled)
     settled.answers = (
         [answers.get(id(item), APPLIED_DONE) for item in settlements] if answers else [APPLIED_DONE] * len(settlements)
     )
@@ -61,20 +61,11 @@ def exchange(tx: Tx, settlements: Sequence[Finalize], claims: Sequence[ClaimRequ
     return settled, [found.get(id(c)) or Claim(queue=c.queue, jobs=(), now_us=now_us) for c in claims], now_us
 
 
-def _settle_done(
-    tx: PostgresTx, first: Row, done: dict[JobId, Finalize], answers: dict[int, Settled], settled: Settlements
-) -> None:
-    """What the statement settled; those whose fence did not fit are looked at one by one."""
-    refused = _ids(first[1]) if first[1] else ()
-    if refused:
-        late = [done[JobId(job_id)] for job_id in refused]
-        again = settle_jobs(tx, late)
-        answers.update({id(item): answer for item, answer in zip(late, again.answers, strict=True)})
-        settled.done += again.done
-        settled.events += again.events
-        settled.waiting_queues |= again.waiting_queues
-    gone = set(refused)
-    settled.done += [item.job for job_id, item in done.items() if job_id not in gone and item.job is not None]
+def _note_done(first: Row, done: dict[JobId, Finalize], answers: dict[int, Settled], settled: Settlements) -> None:
+    """What the statement settled. Where it could not, an earlier try of ours did, or the job is somebody else's."""
+    refused = _refused(first[1]) if first[1] else {}
+    answers.update({id(done[job_id]): Repeated() if fits else Lost() for job_id, fits in refused.items()})
+    settled.done += [item.job for job_id, item in done.items() if job_id not in refused and item.job is not None]
 
 
 def _asked(request: ClaimRequest) -> dict[str, Any]:

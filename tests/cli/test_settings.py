@@ -8,6 +8,7 @@ import pytest
 
 from forge_jobs import ConfigError
 from forge_jobs.cli.settings import load_settings
+from forge_jobs.testing.throwaway import reserved_port
 
 from .stage import Cli
 
@@ -79,13 +80,20 @@ def test_a_blank_variable_is_as_good_as_unset() -> None:
         ("FORGE_LOG_LEVEL", "warn", "did you mean 'warning'?"),
         ("FORGE_FORCE_NETWORK_FS", "maybe", "force_network_fs 'maybe' must be true or false"),
         ("FORGE_WORKER_NAME", "x" * 129, "worker_name of 129 characters is over 128"),
-        ("FORGE_DATABASE_URL", "jobs.db", "FORGE_DATABASE_URL: database URL 'jobs.db' is not of the form sqlite:///"),
+        (
+            "FORGE_DATABASE_URL",
+            "jobs.db",
+            "FORGE_DATABASE_URL: database URL 'jobs.db' is neither of the form sqlite:///",
+        ),
     ],
 )
 def test_a_bad_variable_is_named_with_its_value(name: str, value: str, says: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_settings(environment={name: value})
     assert says in str(caught.value)
+
+
+TABLE = '[database]\nhost = "db"\ndatabase = "jobs"\nusername = "me"\n'
 
 
 @pytest.mark.parametrize(
@@ -100,7 +108,14 @@ def test_a_bad_variable_is_named_with_its_value(name: str, value: str, says: str
         ('durability = "off"', "forge.toml line 1: durability 'off' must be one of full, process"),
         ('database = "sqlite:////nfs/share/x.db"', "forge.toml line 1: database 'sqlite:////nfs/share/x.db'"),
         ("database = 5", "forge.toml line 1: database 5 must be text"),
-        ('[database]\nhost = "db"', "forge.toml line 1: database is a table, which describes a PostgreSQL server"),
+        ('[database]\nhost = "db"', "forge.toml line 1: database: username is missing"),
+        (TABLE, "forge.toml line 1: database: there is none of password, password_env and password_file"),
+        (f'{TABLE}pasword = "x"', "database: unknown key 'pasword'; did you mean 'password'?"),
+        (f'{TABLE}port = "5432"', "database: port '5432' must be a whole number from 1 to 65535"),
+        (f"{TABLE}password = 7", "database: password … must be text"),
+        (f'{TABLE}password_env = "NO_SUCH_SECRET"', "names the variable NO_SUCH_SECRET, which is not set"),
+        (f'{TABLE}password_env = "hunter-2"', "is it the password itself?"),
+        (f'{TABLE}password_file = "gone"', "password_file 'gone' cannot be read: No such file"),
         ('# first\nqueues = "a,b"', "forge.toml line 2: queues 'a,b' must be a list"),
         ("queues = []", "forge.toml line 1: queues [] names no queue"),
         ("[[[", "forge.toml is not TOML"),
@@ -128,10 +143,23 @@ def test_an_unreadable_file_ends_with_2(here: Path, cli: Cli) -> None:
     assert "forge.toml cannot be read: Is a directory" in cli("jobs", "list").err
 
 
+def test_a_table_describes_a_server_and_where_its_password_is(here: Path) -> None:
+    (here / "secret").write_text("p@ss/word\n")
+    (here / "forge.toml").write_text(f'{TABLE}port = 6000\npassword_file = "secret"\n')
+    assert load_settings(environment={}).database == "postgresql://me:p%40ss%2Fword@db:6000/jobs"
+    (here / "forge.toml").write_text(f'{TABLE}password_env = "DB_PASSWORD"\n')
+    assert load_settings(environment={"DB_PASSWORD": "x"}).database == "postgresql://me:x@db:5432/jobs"
+    (here / "forge.toml").write_text(f'{TABLE}password = "y"\npassword_env = "DB_PASSWORD"\n')
+    assert load_settings(environment={"DB_PASSWORD": "x"}).database == "postgresql://me:y@db:5432/jobs"
+    (here / "forge.toml").write_text(f'{TABLE.replace("db", "/run/pg")}password = "y"\n')
+    assert load_settings(environment={}).database == "postgresql://me:y@:5432/jobs?host=%2Frun%2Fpg"
+
+
 def test_a_password_in_a_url_is_never_shown(cli: Cli) -> None:
-    result = cli("--database", "postgresql://me:hunter2@db/jobs", "jobs", "list")
-    assert result.code == 2
-    assert "postgresql://me:***@db/jobs" in result.err
+    with reserved_port() as closed:
+        result = cli("--database", f"postgresql://me:hunter2@127.0.0.1:{closed}/jobs", "jobs", "list")
+    assert result.code == 1
+    assert f"PostgreSQL at 127.0.0.1:{closed}/jobs does not answer" in result.err
     assert "hunter2" not in result.err
 
 

@@ -28,6 +28,7 @@ from forge_jobs.storage.types.finalize import Finalize, FinalizeOutcome, Release
 from forge_jobs.storage.types.job import JobFilter, JobRecord
 from forge_jobs.storage.types.process import Claimed
 from forge_jobs.storage.types.queue import QueueChange
+from forge_jobs.testing.conformance.arrange import UNSHRUNK
 from forge_jobs.testing.factories import (
     HOST,
     OTHER_HOST,
@@ -87,7 +88,7 @@ _steps = st.one_of(
 
 
 @settings(
-    max_examples=25, deadline=None, derandomize=True,
+    max_examples=25, deadline=None, derandomize=True, phases=UNSHRUNK,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 @given(program=st.lists(_steps, min_size=8, max_size=40))

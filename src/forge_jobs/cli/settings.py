@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from forge_jobs.cli.database_table import url_of_table
 from forge_jobs.config import RuntimeConfig, StoreConfig, unknown_key
 from forge_jobs.names import check_name
 from forge_jobs.storage.error import ConfigError, InvalidName
@@ -102,6 +103,8 @@ def load_settings(
         if value is not None:
             values[key], sources[key] = value, Source(_option(key))
     try:
+        if isinstance(values["database"], dict):
+            values["database"] = url_of_table(values["database"], environment)
         return _build(values, sources, tuple(notes))
     except ConfigError as error:
         raise _blame(error, values, sources) from error
@@ -141,11 +144,6 @@ def _build(values: dict[str, Any], sources: dict[str, Source], notes: tuple[str,
 def _check_database(url: Any, source: Source) -> None:
     from forge_jobs.storage.open import Backend, backend_of, sqlite_path
 
-    if isinstance(url, dict):
-        raise ConfigError(
-            'database is a table; write it as one URL: database = "sqlite:///jobs.db" or '
-            'database = "postgresql://user@host/database"'
-        )
     if type(url) is not str:
         raise ConfigError(f"database {url!r} must be text such as {DEFAULT_DATABASE!r}")
     if backend_of(url) is Backend.POSTGRESQL:

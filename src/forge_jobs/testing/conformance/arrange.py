@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Final
 
+from hypothesis import Phase
+
 from forge_jobs.clock import ManualClock
 from forge_jobs.ids import JobId
 from forge_jobs.storage.protocol import Storage
@@ -19,6 +21,8 @@ from forge_jobs.testing.factories import make_claim, make_crashed, make_dead, ma
 
 STALE: Final = timedelta(seconds=30)
 LONG_SILENCE: Final = timedelta(seconds=31)
+UNSHRUNK: Final = (Phase.explicit, Phase.generate)
+"""For random histories in a run that must end soon: one that fails is shown as it is, not made shorter for minutes."""
 EVER: Final = (datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
 
 

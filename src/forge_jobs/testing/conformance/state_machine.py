@@ -43,7 +43,7 @@ from forge_jobs.storage.types.finalize import (
 )
 from forge_jobs.storage.types.job import Deduped, Enqueued, EnqueueOutcome, EnqueueRequest, JobFilter, JobRecord
 from forge_jobs.storage.types.process import Claimed
-from forge_jobs.testing.conformance.arrange import EVER
+from forge_jobs.testing.conformance.arrange import EVER, UNSHRUNK
 from forge_jobs.testing.conformance.backend import Backend
 from forge_jobs.testing.conformance.fixtures import Beater
 from forge_jobs.testing.conformance.model import MAX_CRASHES, STALE_US, Held, Model, Wish, shown, window
@@ -491,7 +491,8 @@ class TestStateMachine:
     """The machine on the backend under test: the same short histories in every run, and long new ones when asked."""
 
     def test_random_histories_agree_with_the_model(self, backend: Backend) -> None:
-        _run(backend, settings(max_examples=60 if backend.one_host else 15, stateful_step_count=40, derandomize=True))
+        examples = 60 if backend.one_host else 15
+        _run(backend, settings(max_examples=examples, stateful_step_count=40, derandomize=True, phases=UNSHRUNK))
 
     @pytest.mark.slow
     @pytest.mark.timeout(1_800)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import statistics
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,15 +83,18 @@ class Display(Protocol):
     def failed(self, names: Sequence[str], error: str) -> None: ...
 
 
-def run(plan: Plan, display: Display) -> Report:
-    """Take the measures of `plan`. One that fails leaves its error in its results, and the others go on."""
+def run(plan: Plan, display: Display, check: Callable[[], None]) -> Report:
+    """Take the measures of `plan`. One that fails leaves its error in its results, and the others go on.
+
+    check: is called before each repetition, and ends the run by raising.
+    """
     with _scratch(plan) as scratch:
         environment = look_around(scratch, plan.repeat)
         steps = [(measure, numbers) for measure in MEASURES if (numbers := plan.wanted(measure))]
         display.begun(environment, plan.repeat * len(steps))
         results: list[Result] = []
         for measure, numbers in steps:
-            results += _take(measure, numbers, plan.repeat, scratch, display)
+            results += _take(measure, numbers, plan.repeat, scratch, display, check)
         return Report(environment, results)
 
 
@@ -112,13 +115,21 @@ def _scratch(plan: Plan) -> AbstractContextManager[Scratch]:
             return postgres_scratch(plan.database, sizes)
 
 
-def _take(measure: Measure, numbers: list[Number], repeat: int, scratch: Scratch, display: Display) -> list[Result]:
+def _take(
+    measure: Measure,
+    numbers: list[Number],
+    repeat: int,
+    scratch: Scratch,
+    display: Display,
+    check: Callable[[], None],
+) -> list[Result]:
     names = [number.name for number in numbers]
     rounds: list[Samples] = []
     error: str | None = None
     for repetition in range(1, repeat + 1):
         display.taking(names, repetition)
         gc.collect()  # no measure pays for the leftovers of another
+        check()
         try:
             samples = measure.sample(scratch)
         except Exception as fault:

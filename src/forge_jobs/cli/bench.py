@@ -6,6 +6,8 @@ import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import click
 import rich_click
@@ -35,6 +37,7 @@ COLUMNS = (
 )
 
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 BACKENDS = {"sqlite": Backend.SQLITE, "postgres": Backend.POSTGRESQL}
 
 
@@ -90,24 +93,42 @@ def bench(
         directory=_directory(chosen, directory),
         database=_database(ctx, chosen),
     )
-    ended: list[int] = []
-
-    def end(number: int, _: object) -> None:  # in good order, so that the scratch store is removed
-        if not ended:
-            ended.append(number)
-            sys.exit(128 + number)
-
-    signal.signal(signal.SIGTERM, end)
-    with RunDisplay(Console(stderr=True)) as display:
-        report = run(plan, display)
-    if ended:  # it came where Python drops exceptions, as in a destructor
-        sys.exit(128 + ended[0])
+    with _Ending() as ending, RunDisplay(Console(stderr=True)) as display:
+        report = run(plan, display, ending.check)
+    ending.check()
     if as_json:
         output.document(asdict(report))
     else:
         _print(report)
     if report.failed:
         sys.exit(FAILURE)
+
+
+class _Ending:
+    """A signal ends the run in good order, so that the scratch store is removed. Further ones do not disturb that."""
+
+    def __init__(self) -> None:
+        self._number: int | None = None
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._on_signal) for number in STOP_SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _: object) -> None:
+        if self._number is None:
+            self._number = number
+            self.check()
+
+    def check(self) -> None:
+        """End now if a signal came. It may have come where Python drops exceptions, as in a destructor."""
+        if self._number is not None:
+            sys.exit(128 + self._number)
 
 
 def _names(backend: Backend, text: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 PY  ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo demo-postgres test slow mutants bench lint types layers check-system format clean
+.PHONY: help demo demo-postgres test slow mutants bench bench-postgres lint types layers check-system format clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | expand -t 14
@@ -32,6 +32,9 @@ mutants: .venv/.ready       ## faults put into the source on purpose: each must 
 
 bench: .venv/.ready         ## measure, each number as a ratio to what bare SQLite reaches in the same run
 	$(BIN)/forge-jobs bench
+
+bench-postgres: .venv/.ready check-system    ## the same on a throw-away PostgreSQL server with stock settings, on disk
+	$(BIN)/forge-jobs bench --backend postgres
 
 lint: .venv/.ready
 	$(BIN)/ruff check src tests docs

@@ -592,10 +592,11 @@ def _told(call: ast.Call, tree: ast.Module) -> list[str]:
 
 # The numbers of the README
 
-NUMBERS: Final[Mapping[str, str]] = {
+_NUMBERS: Final[Mapping[str, str]] = {
     "drain": "run no-op jobs, one process, 100 slots",
     "drain_10": "the same with 10 slots, against a commit per claim and per finish",
     "drain_2p": "two processes on one file",
+    "statements_per_job": "statements the server gets for a job, connecting and heartbeats included",
     "enqueue_one": "enqueue, one caller who waits for each answer",
     "enqueue_concurrent": "enqueue, 100 callers in one process",
     "enqueue_bulk": "`enqueue_bulk`",
@@ -605,44 +606,66 @@ NUMBERS: Final[Mapping[str, str]] = {
     "pickup_other_process_p99": "the same, 99th percentile",
     "claim_at_1m": "claim 100 jobs beside a million ready ones; ratio to ten thousand",
     "claim_future_band": "claim 100 jobs beside 100 000 scheduled ones of better priority; ratio to none",
+    "claim_after_churn": "the same beside both, after half a million jobs came and went; ratio to a fresh table",
     "idle_rss": "memory of an idle worker",
     "idle_cpu": "one core's share that an idle worker uses",
 }
-BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
+NUMBERS: Final[Mapping[str, Mapping[str, str]]] = {
+    "sqlite": _NUMBERS,
+    "postgresql": {
+        **_NUMBERS,
+        "drain_2p": "two processes; ratio to one",
+        "enqueue_concurrent": "enqueue, 100 callers in one process; ratio to bare commits one by one",
+    },
+}
+"""What each number is, by backend."""
+COMMANDS: Final = {"sqlite": "forge-jobs bench", "postgresql": "forge-jobs bench --backend postgres"}
+BACKEND_NAMES: Final = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+
+
+def marks(backend: str) -> tuple[str, str]:
+    """What stands before and after the table of a backend."""
+    return f"<!-- numbers {backend}: begin -->", f"<!-- numbers {backend}: end -->"
 
 
 def numbers(run: Mapping[str, Any]) -> str:
     """The table of the README from the document of `forge-jobs bench --json`."""
     results = {result["name"]: result for result in run["results"]}
+    place = run["environment"]
+    backend = place["backend"]
     rows = []
-    for name, what in NUMBERS.items():
+    for name, what in NUMBERS[backend].items():
         result = results.get(name)
         if result is None or result["value"] is None:
             continue
         value = _number(round(result["value"])) if result["value"] >= 100 else f"{result['value']:.3g}"
         ratio = "" if result["ratio"] is None else f"{result['ratio']:.2f}"
-        rows.append((what, f"{value} {result['unit']}", ratio, f"`forge-jobs bench --only {name}`"))
-    place = run["environment"]
-    versions = place["versions"]
+        rows.append((what, f"{value} {result['unit']}", ratio, f"`{COMMANDS[backend]} --only {name}`"))
+    name, version = BACKEND_NAMES[backend], place["versions"][backend]
+    disk = f", {place['file_system']}" if place["file_system"] else ""
+    load = ", ".join(f"{load:g}" for load in place["load"])
+    settings = ", ".join(f"`{setting}={value}`" for setting, value in place["settings"].items())
     return "\n\n".join(
         [
-            f"Measured on {place['taken_at'][:10]} on a shared {place['cores']}-core machine ({place['cpu']}, "
-            f"{place['file_system']}) with other work on it: load {', '.join(f'{load:g}' for load in place['load'])} "
-            f"at the start. Python {versions['python']}, SQLite {versions['sqlite']}, "
-            f"durability `{place['durability']}`, {_number(place['jobs'])} jobs, median of {place['repeat']}.",
+            f"{name}, measured on {place['taken_at'][:10]} on a shared {place['cores']}-core machine "
+            f"({place['cpu']}{disk}) with other work on it: load {load} at the start. "
+            f"Python {place['versions']['python']}, {name} {version}, durability `{place['durability']}` ({settings}), "
+            f"{_number(place['jobs'])} jobs, median of {place['repeat']}.",
             _table(("measure", "value", "ratio to raw limit", "command"), rows),
         ]
     )
 
 
 def write_numbers(page: Path, run: Path) -> None:
-    """Put the table of a run between the marks of the page."""
+    """Put the table of a run between the marks of its backend on the page."""
+    document = json.loads(run.read_text())
+    begin, end = marks(document["environment"]["backend"])
     text = page.read_text()
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
+    head, _, rest = text.partition(begin)
+    _, _, tail = rest.partition(end)
     if not tail:
-        raise Outdated(f"{page} lacks the marks {BEGIN} and {END}")
-    page.write_text(f"{head}{BEGIN}\n\n{numbers(json.loads(run.read_text()))}\n\n{END}{tail}")
+        raise Outdated(f"{page} lacks the marks {begin} and {end}")
+    page.write_text(f"{head}{begin}\n\n{numbers(document)}\n\n{end}{tail}")
 
 
 # Markdown

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 
 import forge_jobs
 from forge_jobs import ConfigError, RuntimeConfig, StoreConfig
+from forge_jobs.bench.measures import names_on
+from forge_jobs.storage.open import Backend
 
 from .page import ROOT, anchors, blocks, links, name_of, pages, tables
 
@@ -92,24 +96,53 @@ def test_pages_name_no_place_of_one_machine(page: Any) -> None:
     assert not re.search(r"/(root|work|tmp/bench\w*)/", page.read_text())
 
 
-def test_the_numbers_can_be_put_into_the_readme(generator: ModuleType) -> None:
+@pytest.mark.parametrize(
+    ("backend", "name", "settings", "command"),
+    [
+        ("sqlite", "SQLite", {"synchronous": "FULL"}, "`forge-jobs bench --only drain`"),
+        ("postgresql", "PostgreSQL", {"fsync": "on"}, "`forge-jobs bench --backend postgres --only drain`"),
+    ],
+)
+def test_the_numbers_of_a_backend_can_be_put_into_the_readme(
+    generator: ModuleType, tmp_path: Path, backend: str, name: str, settings: dict[str, str], command: str
+) -> None:
     run = {
         "environment": {
+            "backend": backend, "settings": settings,
             "taken_at": "2026-11-23T00:00:00Z", "cpu": "x", "cores": 2, "load": [0.1, 0.2, 0.3], "file_system": "ext4",
-            "versions": {"python": "3.11", "sqlite": "3.40"}, "durability": "full", "jobs": 50_000, "repeat": 3,
+            "versions": {"python": "3.11", backend: "3.40"}, "durability": "full", "jobs": 50_000, "repeat": 3,
         },
         "results": [{"name": "drain", "value": 12_345.6, "unit": "jobs/s", "ratio": 0.5}],
     }  # fmt: skip
-    shown = generator.numbers(run)
-    assert "12 346 jobs/s" in shown
-    assert "0.50" in shown
-    assert set(generator.NUMBERS) <= set(__import__("forge_jobs.bench.measures", fromlist=["NAMES"]).NAMES)
+    page, document = tmp_path / "README.md", tmp_path / "run.json"
+    page.write_text((ROOT / "README.md").read_text())
+    document.write_text(json.dumps(run))
+    generator.write_numbers(page, document)
+    assert table_of(generator, page, backend).count("| 12 346 jobs/s | 0.50 | " + command) == 1
+    assert f"{name} 3.40, durability `full` (`{'='.join(*settings.items())}`)" in table_of(generator, page, backend)
+    for other in set(generator.NUMBERS) - {backend}:
+        assert table_of(generator, page, other) == table_of(generator, ROOT / "README.md", other)
+
+
+def test_every_number_of_a_backend_has_a_line_for_the_readme_or_is_for_orientation(generator: ModuleType) -> None:
+    for backend in Backend:
+        assert set(names_on(backend)) - set(generator.NUMBERS[backend.value]) <= {
+            "raw_drain_16col",
+            "raw_enqueue_16col",
+        }
 
 
 def test_the_readme_has_a_table_of_numbers(generator: ModuleType) -> None:
-    text = (ROOT / "README.md").read_text()
-    between = text.partition(generator.BEGIN)[2].partition(generator.END)[0]
-    assert "| measure | value | ratio to raw limit | command |" in between
+    assert "| measure | value | ratio to raw limit | command |" in table_of(generator, ROOT / "README.md", "sqlite")
+
+
+def table_of(generator: ModuleType, page: Path, backend: str) -> str:
+    """What stands between the marks of a backend."""
+    begin, end = generator.marks(backend)
+    text = page.read_text()
+    assert begin in text
+    assert end in text
+    return text.partition(begin)[2].partition(end)[0]
 
 
 def test_examples_in_pages_are_fenced_properly() -> None:

@@ -71,6 +71,19 @@ def test_everything_passes_and_is_counted(proxy: FaultProxy, url: str) -> None:
     assert traffic.swallowed == 0
 
 
+async def test_it_counts_what_the_server_was_asked_to_do(proxy: FaultProxy, url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        before = proxy.traffic.statements
+        connection.execute("BEGIN; SELECT 1; COMMIT")
+        assert proxy.traffic.statements - before == 3
+        for _ in range(7):
+            connection.execute("SELECT %s::int", [1], prepare=True)
+        assert proxy.traffic.statements - before == 10
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            connection.execute("SELECT 1 / 0")
+        assert proxy.traffic.statements - before == 11
+
+
 async def test_it_is_of_use_to_any_driver(url: str) -> None:
     connection = await asyncpg.connect(url)
     try:

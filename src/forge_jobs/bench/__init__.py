@@ -1,1 +1,1 @@
-"""Measurements of forge-jobs, each beside what bare SQLite reaches in the same run on the same tables."""
+"""Measurements of forge-jobs, each beside what bare SQL reaches in the same run on the same tables."""

@@ -67,11 +67,12 @@ def described(environment: Environment) -> list[str]:
     """The environment in a few lines for people."""
     versions = ", ".join(f"{name} {number}" for name, number in environment.versions.items())
     load = " ".join(f"{load:g}" for load in environment.load)
+    settings = ", ".join(f"{name}={value}" for name, value in environment.settings.items())
+    file_system = f" ({environment.file_system})" if environment.file_system else ""
     lines = [
         f"{environment.cpu}, {environment.cores} cores, {environment.memory_mib:,} MiB; load {load}",
         f"{environment.system}; {versions}",
-        f"{environment.backend} in {environment.directory} ({environment.file_system}), durability "
-        f"{environment.durability} (synchronous={environment.synchronous})",
+        f"{environment.backend} in {environment.where}{file_system}, durability {environment.durability} ({settings})",
         f"{environment.jobs:,} jobs, median of {environment.repeat}",
     ]
     if environment.in_memory:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
-import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from forge_jobs.bench.scratch import Scratch, url_of
-from forge_jobs.storage.open import open_storage
+from forge_jobs.bench.scratch import Scratch, Store
 
 MEMORY_FILE_SYSTEMS: Final = frozenset({"tmpfs", "ramfs"})
 
@@ -30,9 +29,9 @@ class Environment:
     versions: dict[str, str]
     backend: str
     durability: str
-    synchronous: str
-    directory: str
-    file_system: str
+    settings: dict[str, str]
+    where: str
+    file_system: str | None
     jobs: int
     repeat: int
 
@@ -42,10 +41,11 @@ class Environment:
         return self.file_system in MEMORY_FILE_SYSTEMS
 
 
-async def look_around(scratch: Scratch, repeat: int) -> Environment:
+def look_around(scratch: Scratch, repeat: int) -> Environment:
     """The environment of the measures that are about to run."""
-    async with open_storage(url_of(scratch.folder / "environment.db")) as storage:
-        status: dict[str, Any] = await storage.maintenance.status()
+    with scratch.store() as store:
+        status = asyncio.run(_status(store))
+    place = scratch.place(status)
     packages = {name: version(name) for name in ("forge-jobs", "msgspec")}
     return Environment(
         taken_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -54,15 +54,20 @@ async def look_around(scratch: Scratch, repeat: int) -> Environment:
         memory_mib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
         load=tuple(round(load, 2) for load in os.getloadavg()),
         system=platform.platform(),
-        versions={**packages, "python": platform.python_version(), "sqlite": sqlite3.sqlite_version},
+        versions={**packages, "python": platform.python_version(), **place.versions},
         backend=status["backend"],
         durability=status["durability"],
-        synchronous=status["synchronous"],
-        directory=str(scratch.folder.parent),
-        file_system=status["file_system"],
+        settings=dict(place.settings),
+        where=place.where,
+        file_system=place.file_system,
         jobs=scratch.sizes.jobs,
         repeat=repeat,
     )
+
+
+async def _status(store: Store) -> dict[str, Any]:
+    async with store.open() as storage:
+        return await storage.maintenance.status()
 
 
 def _cpu() -> str:

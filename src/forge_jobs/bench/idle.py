@@ -8,18 +8,18 @@ import time
 from pathlib import Path
 from typing import Final
 
-from forge_jobs.bench import raw
 from forge_jobs.bench.measure import QUEUE, BenchError, Sample, Samples
 from forge_jobs.bench.process import WorkerProcess, started
-from forge_jobs.bench.scratch import Scratch, url_of
+from forge_jobs.bench.scratch import Scratch, Store
 
 START_S: Final = 20.0
+WORKER: Final = ("-m", "forge_jobs", "worker", "forge_jobs.bench.worker:handlers", "--queues", QUEUE)
 
 
 def idle(scratch: Scratch) -> Samples:
     """A fresh worker with default settings: resident memory (private and shared), and its share of one core."""
-    with scratch.store() as database, started(_argv(database), scratch.folder) as worker:
-        _until_registered(database, worker)
+    with scratch.store() as store, started([sys.executable, *WORKER], store, scratch.folder) as worker:
+        _until_registered(scratch, store, worker)
         time.sleep(scratch.sizes.idle_after_s)
         before_s = _cpu_s(worker.process.pid)
         began = time.perf_counter()
@@ -32,23 +32,15 @@ def idle(scratch: Scratch) -> Samples:
     return {"idle_rss": Sample(rss_mib), "idle_cpu": Sample(100 * used_s / window_s)}
 
 
-def _argv(database: Path) -> list[str]:
-    worker = [sys.executable, "-m", "forge_jobs", "worker", "forge_jobs.bench.worker:handlers"]
-    return [*worker, "--database", url_of(database), "--queues", QUEUE]
-
-
-def _until_registered(database: Path, worker: WorkerProcess) -> None:
-    connection = raw.connect(database)
+def _until_registered(scratch: Scratch, store: Store, worker: WorkerProcess) -> None:
     deadline = time.monotonic() + START_S
-    try:
-        while connection.execute(raw.FORGE["registered"]).fetchone()[0] == 0:
+    with scratch.raw(store) as raw:
+        while raw.workers() == 0:
             if worker.process.poll() is not None:
                 raise worker.fault()
             if time.monotonic() > deadline:
                 raise BenchError(f"the worker process did not register within {START_S:g} s")
             time.sleep(0.05)
-    finally:
-        connection.close()
 
 
 def _cpu_s(pid: int) -> float:

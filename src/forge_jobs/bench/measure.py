@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
+
+from forge_jobs.storage.open import Backend
 
 if TYPE_CHECKING:
     from forge_jobs.bench.scratch import Scratch
@@ -50,12 +52,29 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Goal:
+    """What a number is held against on one backend: where it should be, and a limit that is measured right before it,
+    unless the measure itself takes one meanwhile."""
+
+    target: Target | None = None
+    limit: Callable[[Scratch], float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Number:
-    """A number that a measure gives: its name, its unit, where it should be."""
+    """A number that a measure gives, with its goal on each backend; without one it is not taken there."""
 
     name: str
     unit: str
-    target: Target | None = None
+    sqlite: Goal | None = None
+    postgres: Goal | None = None
+
+    def goal_on(self, backend: Backend) -> Goal | None:
+        match backend:
+            case Backend.SQLITE:
+                return self.sqlite
+            case Backend.POSTGRESQL:
+                return self.postgres
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +83,16 @@ class Measure:
 
     numbers: tuple[Number, ...]
     take: Callable[[Scratch], Samples]
+
+    def numbers_on(self, backend: Backend) -> list[Number]:
+        return [number for number in self.numbers if number.goal_on(backend) is not None]
+
+    def sample(self, scratch: Scratch) -> Samples:
+        """One repetition, limits first."""
+        goals = {number.name: number.goal_on(scratch.backend) for number in self.numbers_on(scratch.backend)}
+        limits = {name: goal.limit(scratch) for name, goal in goals.items() if goal is not None and goal.limit}
+        samples = self.take(scratch)
+        return {name: replace(samples[name], limit=limits.get(name, samples[name].limit)) for name in goals}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +124,11 @@ class Sizes:
     def future(self) -> int:
         """Rows of the future in a better priority band."""
         return max(self.jobs * 2, 2_000)
+
+    @property
+    def churned(self) -> int:
+        """Jobs that are claimed and finished before claims are timed; half a million in full."""
+        return max(self.jobs * 10, 2_000)
 
     @property
     def idle_after_s(self) -> float:

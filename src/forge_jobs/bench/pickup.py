@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from pathlib import Path
 from typing import Final
 
 from forge_jobs.bench.measure import NOOP, QUEUE, BenchError, Sample, Samples, percentile
 from forge_jobs.bench.process import started, worker_argv
-from forge_jobs.bench.scratch import Scratch, url_of
+from forge_jobs.bench.scratch import Scratch, Store
 from forge_jobs.bench.worker import SENT_NS, pickup_handlers
 from forge_jobs.runtime.queue_runtime import QueueRuntime
-from forge_jobs.storage.open import open_storage
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.job import EnqueueRequest, JobFilter, JobStatus
 
@@ -26,25 +24,25 @@ PATIENCE_S: Final = 30.0
 
 def pickup(scratch: Scratch) -> Samples:
     """The worker is in the process that enqueues."""
-    with scratch.store() as database:
-        waits_ms = asyncio.run(_in_one_process(database, scratch.sizes.pickups + WARM_UP))
+    with scratch.store() as store:
+        waits_ms = asyncio.run(_in_one_process(store, scratch.sizes.pickups + WARM_UP))
     return _percentiles("pickup", waits_ms)
 
 
 def pickup_other_process(scratch: Scratch) -> Samples:
-    """The worker is another process on the same file."""
-    with scratch.store() as database, started(worker_argv(database, SLOTS, "serve"), scratch.folder) as worker:
+    """The worker is another process on the same store."""
+    with scratch.store() as store, started(worker_argv(SLOTS, "serve"), store, scratch.folder) as worker:
         worker.hear()
-        asyncio.run(_from_outside(database, scratch.sizes.pickups + WARM_UP))
+        asyncio.run(_from_outside(store, scratch.sizes.pickups + WARM_UP))
         worker.tell()
         waits_ms = json.loads(worker.hear())
         worker.wait()
     return _percentiles("pickup_other_process", waits_ms)
 
 
-async def _in_one_process(database: Path, jobs: int) -> list[float]:
+async def _in_one_process(store: Store, jobs: int) -> list[float]:
     waits_ms: list[float] = []
-    async with open_storage(url_of(database)) as storage:
+    async with store.open() as storage:
         runtime = QueueRuntime(storage, pickup_handlers(waits_ms), queues=[QUEUE], slots=SLOTS)
         await runtime.start()
         await _send(storage, jobs)
@@ -53,8 +51,8 @@ async def _in_one_process(database: Path, jobs: int) -> list[float]:
     return waits_ms
 
 
-async def _from_outside(database: Path, jobs: int) -> None:
-    async with open_storage(url_of(database)) as storage:
+async def _from_outside(store: Store, jobs: int) -> None:
+    async with store.open() as storage:
         await _send(storage, jobs)
         await _until_done(storage, jobs)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from forge_jobs.bench.measure import BenchError
-from forge_jobs.bench.scratch import url_of
+from forge_jobs.bench.scratch import Store
 
 END_S: Final = 10.0
 TAIL: Final = 600
@@ -20,10 +20,16 @@ TAIL: Final = 600
 class WorkerProcess:
     """A running `forge_jobs.bench.worker`, or another program in its place."""
 
-    def __init__(self, argv: Sequence[str], errors: IO[bytes]) -> None:
+    def __init__(self, argv: Sequence[str], store: Store, errors: IO[bytes]) -> None:
         self._errors = errors
         self.process = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, bufsize=1
+            argv,
+            env=store.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            bufsize=1,
         )
 
     def hear(self) -> str:
@@ -59,10 +65,10 @@ class WorkerProcess:
 
 
 @contextmanager
-def started(argv: Sequence[str], folder: Path) -> Iterator[WorkerProcess]:
-    """A process that is gone after the block."""
+def started(argv: Sequence[str], store: Store, folder: Path) -> Iterator[WorkerProcess]:
+    """A process on `store` that is gone after the block; what it says on stderr goes to `folder`."""
     with open(folder / f"worker-{time.monotonic_ns()}.log", "wb") as errors:
-        worker = WorkerProcess(argv, errors)
+        worker = WorkerProcess(argv, store, errors)
         try:
             yield worker
         finally:
@@ -70,5 +76,5 @@ def started(argv: Sequence[str], folder: Path) -> Iterator[WorkerProcess]:
             worker.process.communicate()
 
 
-def worker_argv(database: Path, slots: int, what: str) -> list[str]:
-    return [sys.executable, "-m", "forge_jobs.bench.worker", url_of(database), str(slots), what]
+def worker_argv(slots: int, what: str) -> list[str]:
+    return [sys.executable, "-m", "forge_jobs.bench.worker", str(slots), what]

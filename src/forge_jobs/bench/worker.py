@@ -1,22 +1,24 @@
-"""The worker process of a measurement: `python -m forge_jobs.bench.worker URL SLOTS drain|serve`.
+"""The worker process of a measurement: `python -m forge_jobs.bench.worker SLOTS drain|serve`.
 
-It says `ready` on stdout and waits for a line on stdin. `drain` then works until the store is empty. `serve`
-works from the start; at the line it stops and prints, as JSON, how long each pickup took in milliseconds.
+The store is in the environment. It says `ready` on stdout and waits for a line on stdin. `drain` then works until the
+store is empty. `serve` works from the start; at the line it stops and prints, as JSON, how long each pickup took in
+milliseconds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from typing import Any, Final
 
 from forge_jobs.bench.measure import NOOP, QUEUE
+from forge_jobs.bench.scratch import Store
 from forge_jobs.runtime.context import JobCtx
 from forge_jobs.runtime.handler import HandlerRegistry
 from forge_jobs.runtime.queue_runtime import QueueRuntime
-from forge_jobs.storage.open import open_storage
 
 SENT_NS: Final = "sent_ns"
 """The payload's key that says when a job was enqueued, on the host's monotonic clock."""
@@ -40,16 +42,16 @@ def pickup_handlers(waits_ms: list[float]) -> HandlerRegistry:
     return registry
 
 
-async def drain(url: str, slots: int) -> None:
-    async with open_storage(url, create=False) as storage:
+async def drain(store: Store, slots: int) -> None:
+    async with store.open() as storage:
         runtime = QueueRuntime(storage, handlers, queues=[QUEUE], slots=slots)
         await _told()
         await runtime.drain()
 
 
-async def serve(url: str, slots: int) -> None:
+async def serve(store: Store, slots: int) -> None:
     waits_ms: list[float] = []
-    async with open_storage(url, create=False) as storage:
+    async with store.open() as storage:
         runtime = QueueRuntime(storage, pickup_handlers(waits_ms), queues=[QUEUE], slots=slots)
         await runtime.start()
         await _told()
@@ -69,5 +71,5 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    _url, _slots, _what = sys.argv[1:]
-    asyncio.run({"drain": drain, "serve": serve}[_what](_url, int(_slots)))
+    _slots, _what = sys.argv[1:]
+    asyncio.run({"drain": drain, "serve": serve}[_what](Store.of_environment(os.environ), int(_slots)))

@@ -150,6 +150,16 @@ def _migrate_sqlite(database: Path, *, plan: bool) -> list[str]:
     return [step.sql for step in chosen]
 
 
+def check_driver(backend: Backend) -> None:
+    """See that a backend can be used here.
+
+    Raises:
+        ConfigError: its driver is not installed.
+    """
+    if backend is Backend.POSTGRESQL:
+        _postgres()
+
+
 def _postgres() -> ModuleType:
     """The PostgreSQL backend, whose driver is an extra.
 

@@ -40,16 +40,19 @@ MOST_UNDERWAY: Final = 1_000
 ENCRYPTION_REQUESTS, NOT_ENCRYPTED = (80877103, 80877104), b"N"
 QUERY, EXECUTE, FUNCTION_CALL, SYNC = b"Q", b"E", b"F", b"S"
 READY_FOR_QUERY, COPY_IN_RESPONSE = b"Z", b"G"
+ENDS_OF_STATEMENTS = (b"C", b"I", b"E", b"s")  # complete, empty, failed, suspended with more rows to come
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """What passed since the proxy began: connections that were accepted, bytes that were passed on."""
+    """What passed since the proxy began: connections that were accepted, bytes that were passed on, statements that the
+    server has answered, failed ones too. Several in one message count one by one, those inside functions do not."""
 
     connections: int
     open_connections: int
     bytes_to_server: int
     bytes_to_client: int
+    statements: int
     swallowed: int
 
 
@@ -231,6 +234,7 @@ class FaultProxy:
             open_connections=len(self._open),
             bytes_to_server=self._faults.passed_bytes[Towards.SERVER],
             bytes_to_client=self._faults.passed_bytes[Towards.CLIENT],
+            statements=self._faults.statements,
             swallowed=self._faults.swallowed,
         )
 
@@ -263,6 +267,7 @@ class _Faults:
         self.flowing.set()
         self.delay_s = dict.fromkeys(Towards, 0.0)
         self.passed_bytes = dict.fromkeys(Towards, 0)
+        self.statements = 0
         self.swallowed = 0
         self._trap: _Trap | None = None
 
@@ -401,6 +406,7 @@ class _Connection:
     async def _read_server(self) -> None:
         while message := await self.server.read():
             kind = message[:1]
+            self.faults.statements += kind in ENDS_OF_STATEMENTS
             swallow = bool(self.requests) and self.requests[0].swallow_answer
             if not swallow or kind == COPY_IN_RESPONSE:
                 await self._put(Towards.CLIENT, message)

@@ -1,0 +1,1 @@
+"""What a measurement needs of SQLite: scratch files, and what bare `sqlite3` does on them."""

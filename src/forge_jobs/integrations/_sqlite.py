@@ -46,7 +46,7 @@ async def begin(connection: Connection) -> None:
     """Open the transaction that `sqlite3` would open before the first write; in autocommit mode it would not."""
     legacy = getattr(connection, "autocommit", _LEGACY) == _LEGACY
     if legacy and not connection.in_transaction and connection.isolation_level is not None:
-        await settled(connection.execute(f"BEGIN {connection.isolation_level}"))
+        await settled(cast("Any", connection.execute(f"BEGIN {connection.isolation_level}")))
 
 
 class SqliteTx:

@@ -12,6 +12,7 @@ import inspect
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -126,7 +127,7 @@ class SqliteCaller(Caller):
     def __init__(self, url: str, module: Any, connect: Callable[..., Any]) -> None:
         super().__init__()
         self.module = module
-        self._connect = lambda **options: connect(url.removeprefix("sqlite:///"), **options)
+        self._connect: Any = partial(connect, url.removeprefix("sqlite:///"))
         self.target = self.settle(self._connect())
         self.target.row_factory = sqlite3.Row
 
@@ -262,7 +263,7 @@ class DjangoCaller(Caller):
     def __init__(self, url: str) -> None:
         super().__init__()
         parts = urlsplit(url)
-        options = {
+        options: dict[str, Any] = {
             SQLITE: {"ENGINE": "django.db.backends.sqlite3", "NAME": url.removeprefix("sqlite:///")},
             POSTGRESQL: {
                 "ENGINE": "django.db.backends.postgresql",
@@ -381,7 +382,8 @@ class Shop:
         async def read(storage: Storage) -> list[JobRow]:
             return list((await storage.jobs.list_jobs(JobFilter())).items)
 
-        return self.ask(read)
+        found: list[JobRow] = self.ask(read)
+        return found
 
     def orders(self) -> list[int]:
         """The orders that everybody sees."""

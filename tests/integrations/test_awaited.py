@@ -113,7 +113,7 @@ async def test_the_loop_goes_on_while_aiosqlite_waits_for_the_file(file: Path) -
             await connection.execute("BEGIN")
             asked = asyncio.Event()
             loop = asyncio.get_running_loop()
-            await connection.set_trace_callback(lambda sql: loop.call_soon_threadsafe(asked.set))  # type: ignore[arg-type]
+            await connection.set_trace_callback(lambda sql: loop.call_soon_threadsafe(asked.set))
             waiting = asyncio.ensure_future(of_aiosqlite.enqueue(connection, KEYED))
             await asyncio.wait_for(asked.wait(), 20)
             other.execute("INSERT INTO orders VALUES (1)")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from django.db import connections, transaction
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
@@ -17,7 +18,7 @@ from forge_jobs.integrations import psycopg as of_psycopg
 from forge_jobs.integrations import sqlalchemy as of_sqlalchemy
 from forge_jobs.integrations import sqlite3 as of_sqlite3
 
-from .libraries import LIBRARIES, DjangoCaller, Library, Shop, connections, transaction
+from .libraries import LIBRARIES, DjangoCaller, Library, Shop
 
 ON_DJANGO = [library for library in LIBRARIES if library.name.startswith("django")]
 with_django = pytest.mark.parametrize("library", ON_DJANGO, ids=str)

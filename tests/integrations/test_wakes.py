@@ -49,10 +49,11 @@ async def test_an_idle_worker_runs_the_job_at_once_after_the_commit(shop: Shop) 
 
 
 def _buy(shop: Shop, waker: Callable[[Caller, str], contextlib.AbstractContextManager[Any]] | None) -> Any:
-    with shop.open() as caller, waker(caller, shop.url) if waker else contextlib.nullcontext() as wake:
+    with shop.open() as caller:
         caller.write(7)
-        outcome = caller.enqueue(EnqueueRequest("receipt"), wake=wake)
-        caller.commit()
+        with waker(caller, shop.url) if waker else contextlib.nullcontext() as wake:
+            outcome = caller.enqueue(EnqueueRequest("receipt"), wake=wake)
+            caller.commit()
         return outcome.id
 
 

@@ -263,7 +263,7 @@ class DjangoCaller(Caller):
     def __init__(self, url: str) -> None:
         super().__init__()
         parts = urlsplit(url)
-        options: dict[str, Any] = {
+        known: dict[str, dict[str, Any]] = {
             SQLITE: {"ENGINE": "django.db.backends.sqlite3", "NAME": url.removeprefix("sqlite:///")},
             POSTGRESQL: {
                 "ENGINE": "django.db.backends.postgresql",
@@ -272,8 +272,8 @@ class DjangoCaller(Caller):
                 "HOST": parts.hostname,
                 "PORT": parts.port,
             },
-        }[parts.scheme]
-        connections.settings[self.alias] = {**connections.settings["default"], **options}
+        }
+        connections.settings[self.alias] = {**connections.settings["default"], **known[parts.scheme]}
         self.target = connections[self.alias]
         self._autocommit = False
 

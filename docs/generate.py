@@ -191,7 +191,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "task_fault": "A task ended with an error during the shutdown.",
     "unfenced": "Heartbeats are accepted again; the worker goes on.",
     "upkeep_fault": "The table of jobs could not be vacuumed or analysed now. It is tried again after as many jobs.",
-    "wake_fault": "A wake-up could not be read. The poll finds the job.",
+    "wake_fault": "A wake-up could not be read, or not be sent after a commit of your own. The poll finds the job.",
     "wake_mode": "Notifications arrive again.",
     "watch_fault": "A look for other processes' commits failed. It is repeated.",
     "worker_started": "A worker is registered and its slots are open.",

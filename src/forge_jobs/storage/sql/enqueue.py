@@ -2,6 +2,8 @@
 
 Nearly always the whole batch is new and goes in with one statement. When it does not (a repeated id), or a
 job has a dedupe key, the batch is looked at row by row under the same lock.
+
+Everything awaits its statements, so that the same code serves async connections of other people: see `at_once.py`.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from forge_jobs import limits
 from forge_jobs.ids import JobId
 from forge_jobs.storage import lifecycle
 from forge_jobs.storage.error import Busy, DedupeConflict, IdReused, QueueFull, StorageError
+from forge_jobs.storage.sql.at_once import AtOnce, AwaitedTx, at_once
 from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.driver import Tx
 from forge_jobs.storage.sql.rows import to_json
-from forge_jobs.storage.sql.write import lock, write_transition
+from forge_jobs.storage.sql.write import LOCK_JOB, WRITE_JOB, as_event, as_row, locked
 from forge_jobs.storage.types.event import JobEvent
 from forge_jobs.storage.types.job import Deduped, Enqueued, EnqueueOutcome, JobStatus, NewJob, OnConflict
 
@@ -66,20 +69,20 @@ class KnownQueues:
         """Look again: settings were changed here, or a transaction failed."""
         self.bounds, self.counted = {}, {}
 
-    def look(self, tx: Tx, queues: Collection[str]) -> dict[str, int]:
+    async def look(self, tx: AwaitedTx, queues: Collection[str]) -> dict[str, int]:
         """The queues among these that have a bound."""
         known = self.bounds
         unknown = [queue for queue in queues if not _fresh(tx, known.get(queue))]
         if unknown:
-            found: dict[str, int] = dict(tx.rows(QUEUE_BOUNDS, {"queues": to_json(unknown)}))
+            found: dict[str, int] = dict(await tx.rows(QUEUE_BOUNDS, {"queues": to_json(unknown)}))
             known.update({queue: (tx.now_us, found.get(queue)) for queue in unknown})
         return {queue: bound for queue in queues if (bound := known[queue][1]) is not None}
 
-    def room(self, tx: Tx, queue: str, max_pending: int) -> int:
+    async def room(self, tx: AwaitedTx, queue: str, max_pending: int) -> int:
         """How many more jobs the queue may take."""
         known = self.counted.get(queue)
         if known is None or not _fresh(tx, known):
-            row = tx.row(COUNT_WAITING, {"queue": queue})
+            row = await tx.row(COUNT_WAITING, {"queue": queue})
             known = (tx.now_us, row[0] if row else 0)
         self.counted[queue] = known
         return max_pending - known[1]
@@ -91,7 +94,7 @@ class KnownQueues:
             self.counted[queue] = (at, count + 1)
 
 
-def _fresh(tx: Tx, known: tuple[int, int | None] | None) -> bool:
+def _fresh(tx: AwaitedTx, known: tuple[int, int | None] | None) -> bool:
     return known is not None and 0 <= tx.now_us - known[0] < KNOWN_FOR_US
 
 
@@ -105,68 +108,77 @@ class _Raced(Exception):
 
 def insert_jobs(tx: Tx, jobs: Sequence[NewJob], known: KnownQueues, *, atomic: bool) -> Batch:
     """Add `jobs` in order. With `atomic` the first refusal is raised; else it is that job's answer."""
-    bounds = known.look(tx, {job.queue for job in jobs})
-    if not bounds and all(job.plain for job in jobs) and _insert_all(tx, jobs):
+    return at_once(add_jobs(AtOnce(tx), jobs, known, atomic=atomic))
+
+
+async def add_jobs(tx: AwaitedTx, jobs: Sequence[NewJob], known: KnownQueues, *, atomic: bool) -> Batch:
+    """The same in any transaction."""
+    bounds = await known.look(tx, {job.queue for job in jobs})
+    if not bounds and all(job.plain for job in jobs) and await _insert_all(tx, jobs):
         return Batch([Enqueued(job.id) for job in jobs], list(jobs), tx.now_us)
     for _ in range(RACES):
         try:
-            with tx.savepoint():
-                return _insert_carefully(tx, jobs, known, bounds, atomic=atomic)
+            async with tx.savepoint():
+                return await _insert_carefully(tx, jobs, known, bounds, atomic=atomic)
         except _Raced:
             continue
     raise Busy("others keep adding the same ids; nothing was added. Try again")
 
 
-def _insert_all(tx: Tx, jobs: Sequence[NewJob]) -> bool:
+async def _insert_all(tx: AwaitedTx, jobs: Sequence[NewJob]) -> bool:
     """Insert all, or none if the id of one is taken."""
     if len(jobs) == 1:
-        if _insert(tx, jobs) == 0:
+        if await _insert(tx, jobs) == 0:
             return False
     else:
         try:
-            with tx.savepoint():
-                if _insert(tx, jobs) != len(jobs):
+            async with tx.savepoint():
+                if await _insert(tx, jobs) != len(jobs):
                     raise _NotAllNew
         except _NotAllNew:
             return False
-    _ensure_queues(tx, jobs)
+    await _ensure_queues(tx, jobs)
     return True
 
 
-def _insert(tx: Tx, jobs: Sequence[NewJob]) -> int:
+async def _insert(tx: AwaitedTx, jobs: Sequence[NewJob]) -> int:
     now = tx.now_us
     if all(job.plain for job in jobs):
         rows = [(j.id, j.queue, j.kind, j.payload, j.priority, j.max_attempts, j.parent_id or "", now) for j in jobs]
-        return tx.change_many(INSERT_PLAIN_JOB, rows)
-    return tx.change_many(INSERT_JOB, [(*msgspec.structs.astuple(job)[:-1], now) for job in jobs])
+        return await tx.change_many(INSERT_PLAIN_JOB, rows)
+    return await tx.change_many(INSERT_JOB, [(*msgspec.structs.astuple(job)[:-1], now) for job in jobs])
 
 
-def _ensure_queues(tx: Tx, jobs: Sequence[NewJob]) -> None:
+async def _ensure_queues(tx: AwaitedTx, jobs: Sequence[NewJob]) -> None:
     """Settings rows for queues that have none, so that the jobs of a queue nobody configured are seen."""
     for queue in {job.queue for job in jobs}:
-        tx.change(ENSURE_QUEUE, {"name": queue})
+        await tx.change(ENSURE_QUEUE, {"name": queue})
 
 
-def _insert_carefully(
-    tx: Tx, jobs: Sequence[NewJob], known_queues: KnownQueues, bounds: Mapping[str, int], *, atomic: bool
+async def _insert_carefully(
+    tx: AwaitedTx, jobs: Sequence[NewJob], known_queues: KnownQueues, bounds: Mapping[str, int], *, atomic: bool
 ) -> Batch:
     batch = Batch([], [], tx.now_us)
     keys = sorted({job.dedupe_key for job in jobs if job.dedupe_key is not None})
-    taken = tx.reserve(keys, wait=atomic or len(jobs) == 1) if keys else ()
-    known = {row[0]: row[1:] for row in tx.rows(JOBS_BY_IDS, {"ids": to_json([job.id for job in jobs])})}
+    taken = await tx.reserve(keys, wait=atomic or len(jobs) == 1) if keys else ()
+    known = {row[0]: row[1:] for row in await tx.rows(JOBS_BY_IDS, {"ids": to_json([job.id for job in jobs])})}
     holders: dict[str, tuple[str, str]] = {}
     if keys:
         params = {"keys": to_json(keys)}
-        for key, holder, status in tx.rows(HOLDS_OF_KEYS, params):
+        for key, holder, status in await tx.rows(HOLDS_OF_KEYS, params):
             holders[key] = (holder, status or JobStatus.DONE.value)
-        for key, holder, status in tx.rows(HOLDERS_OF_KEYS, params):
+        for key, holder, status in await tx.rows(HOLDERS_OF_KEYS, params):
             holders[key] = (holder, status)
     unwritten: list[NewJob] = []
     for job in jobs:
         if job.dedupe_key in taken:
             batch.answers.append(None)
             continue
-        answer = _known(job, known) or _held(tx, job, holders, unwritten, batch) or _full(tx, job, known_queues, bounds)
+        answer = (
+            _known(job, known)
+            or await _held(tx, job, holders, unwritten, batch)
+            or await _full(tx, job, known_queues, bounds)
+        )
         if answer is None:
             unwritten.append(job)
             batch.added.append(job)
@@ -177,21 +189,21 @@ def _insert_carefully(
         if atomic and isinstance(answer, StorageError):
             raise answer
         batch.answers.append(answer)
-    _write(tx, unwritten)
-    _ensure_queues(tx, batch.added)
+    await _write(tx, unwritten)
+    await _ensure_queues(tx, batch.added)
     return batch
 
 
-def _write(tx: Tx, unwritten: list[NewJob]) -> None:
+async def _write(tx: AwaitedTx, unwritten: list[NewJob]) -> None:
     for start in range(0, len(unwritten), limits.BULK_CHUNK):
         chunk = unwritten[start : start + limits.BULK_CHUNK]
-        if _insert(tx, chunk) != len(chunk):
+        if await _insert(tx, chunk) != len(chunk):
             raise _Raced
     holds = [
         (job.dedupe_key, job.id, tx.now_us + job.unique_for_us) for job in unwritten if job.unique_for_us is not None
     ]
     if holds:
-        tx.change_many(HOLD_KEY, holds)
+        await tx.change_many(HOLD_KEY, holds)
     unwritten.clear()
 
 
@@ -204,8 +216,8 @@ def _known(job: NewJob, known: dict[str, tuple[object, ...]]) -> Answer | None:
     return IdReused(job.id)
 
 
-def _held(
-    tx: Tx, job: NewJob, holders: dict[str, tuple[str, str]], unwritten: list[NewJob], batch: Batch
+async def _held(
+    tx: AwaitedTx, job: NewJob, holders: dict[str, tuple[str, str]], unwritten: list[NewJob], batch: Batch
 ) -> Answer | None:
     if job.dedupe_key is None or job.dedupe_key not in holders:
         return None
@@ -213,20 +225,30 @@ def _held(
     if job.on_conflict == OnConflict.ERROR:
         return DedupeConflict(job.dedupe_key, holder)
     if job.on_conflict == OnConflict.REPLACE and status in lifecycle.WAITING:
-        _write(tx, unwritten)  # the holder may be of this very batch
-        locked = lock(tx, JobId(holder))
-        if locked is not None and (transition := lifecycle.supersede(locked.state)) is not None:
-            batch.events.append(write_transition(tx, locked, transition))
-            tx.change(FREE_HOLD, {"key": job.dedupe_key, "id": holder})
+        await _write(tx, unwritten)  # the holder may be of this very batch
+        if await _supersede(tx, JobId(holder), batch):
+            await tx.change(FREE_HOLD, {"key": job.dedupe_key, "id": holder})
             return None
     return Deduped(JobId(holder), JobStatus(status))
 
 
-def _full(tx: Tx, job: NewJob, known: KnownQueues, bounds: Mapping[str, int]) -> Answer | None:
+async def _supersede(tx: AwaitedTx, holder: JobId, batch: Batch) -> bool:
+    """End the waiting holder of a key in favour of another; False if it does not wait."""
+    row = await tx.row(LOCK_JOB, {"id": holder})
+    transition = lifecycle.supersede(locked(row).state) if row is not None else None
+    if row is None or transition is None:
+        return False
+    changed = await tx.change(WRITE_JOB, as_row(locked(row), transition))
+    assert changed == 1, f"job {holder} changed under its lock"
+    batch.events.append(as_event(locked(row), transition, tx.now_us))
+    return True
+
+
+async def _full(tx: AwaitedTx, job: NewJob, known: KnownQueues, bounds: Mapping[str, int]) -> Answer | None:
     bound = bounds.get(job.queue)
     if bound is None:
         return None
-    if known.room(tx, job.queue, bound) <= 0:
+    if await known.room(tx, job.queue, bound) <= 0:
         return QueueFull(job.queue, bound)
     known.added(job.queue)
     return None

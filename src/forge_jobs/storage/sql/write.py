@@ -62,41 +62,49 @@ def locked(row: Row) -> Locked:
 
 def write_transition(tx: Tx, job: Locked, transition: Transition) -> JobEvent:
     """Write what was decided, guarded by the status and fence that were read; gives back its event."""
-    was, state, error = job.state, transition.state, transition.error
-    changed = tx.change(
-        WRITE_JOB,
-        {
-            "id": job.id,
-            "was_status": was.status.value,
-            "was_fence": was.fence,
-            "status": state.status.value,
-            "attempts": state.attempts,
-            "crashes": state.crashes,
-            "throttles": state.throttles,
-            "fence": state.fence,
-            "alone": state.alone,
-            "dead_reason": transition.dead_reason and transition.dead_reason.value,
-            "due_in": _interval(transition.due_in),
-            "waiting": state.status in WAITING,
-            "finished": transition.finished,
-            "cancel_requested": state.cancel_requested,
-            "error": error and clean(error.message, limits.ERROR_TEXT_BYTES),
-            "traceback": error and error.traceback and clean(error.traceback, limits.TRACEBACK_BYTES),
-        },
-    )
+    changed = tx.change(WRITE_JOB, as_row(job, transition))
     assert changed == 1, f"job {job.id} changed under its lock"
-    if error is not None:
-        add_error(tx, job, error)
+    if transition.error is not None:
+        add_error(tx, job, transition.error)
+    return as_event(job, transition, tx.now_us)
+
+
+def as_row(job: Locked, transition: Transition) -> dict[str, Any]:
+    """The parameters of `write_job`."""
+    was, state, error = job.state, transition.state, transition.error
+    return {
+        "id": job.id,
+        "was_status": was.status.value,
+        "was_fence": was.fence,
+        "status": state.status.value,
+        "attempts": state.attempts,
+        "crashes": state.crashes,
+        "throttles": state.throttles,
+        "fence": state.fence,
+        "alone": state.alone,
+        "dead_reason": transition.dead_reason and transition.dead_reason.value,
+        "due_in": _interval(transition.due_in),
+        "waiting": state.status in WAITING,
+        "finished": transition.finished,
+        "cancel_requested": state.cancel_requested,
+        "error": error and clean(error.message, limits.ERROR_TEXT_BYTES),
+        "traceback": error and error.traceback and clean(error.traceback, limits.TRACEBACK_BYTES),
+    }
+
+
+def as_event(job: Locked, transition: Transition, now_us: int) -> JobEvent:
+    """What timelines are told of it."""
+    was = job.state
     ran = was.status is JobStatus.IN_PROGRESS and job.started_us is not None
     return JobEvent(
-        tx.now_us,
+        now_us,
         transition.event.value,
         job.queue,
         job.kind,
         job.id,
         was.attempts,
         transition.cause,
-        tx.now_us - job.started_us if ran and job.started_us is not None else None,
+        now_us - job.started_us if ran and job.started_us is not None else None,
     )
 
 

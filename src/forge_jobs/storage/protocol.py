@@ -159,9 +159,18 @@ class JobStore(Protocol):
         """Open a transaction for a handler; where it keeps others from writing, for at most `limit`."""
 
     async def revive_stale(
-        self, stale_after: timedelta, *, limit: int = 100, max_crashes: Callable[[str], int] = lambda kind: 3
+        self,
+        stale_after: timedelta,
+        *,
+        limit: int = 100,
+        max_crashes: Callable[[str], int] = lambda kind: 3,
+        allowed: Callable[[], bool] = lambda: True,
     ) -> list[Revived]:
-        """Take back up to `limit` running jobs whose owner has been silent for `stale_after`, oldest beat first."""
+        """Take back up to `limit` running jobs whose owner has been silent for `stale_after`, oldest beat first.
+
+        `allowed` is asked, on any thread, once the store answers: a call that waited out an outage comes before the
+        owners' next beats, and must not take their jobs.
+        """
 
     async def expire_due(self, *, limit: int = 500) -> int:
         """End waiting jobs past their `expires_at`; returns how many."""

@@ -142,8 +142,11 @@ class FaultProxy:
         """From now on pass on each message that much later, in order. Without arguments: at once."""
         self._do(lambda: self._faults.delay_s.update({Towards.SERVER: to_server_s, Towards.CLIENT: to_client_s}))
 
-    def swallow_answer_after(self, marker: bytes) -> None:
+    def swallow_answer_after(self, marker: bytes, *, following: bytes | None = None) -> None:
         """Once, let the server do what a client asks with `marker`, then cut the connection in place of the answer.
+
+        With `following`, only on a connection whose client said that before, since this call: `b"COMMIT"` alone could
+        be anybody's.
 
         The marker is looked for in each message of each client, as it is on the wire. When the connection is cut, the
         server has answered the whole request (up to its ReadyForQuery), so that a COMMIT is done. Answers to earlier
@@ -152,7 +155,7 @@ class FaultProxy:
         In the extended protocol a statement's text is sent when it is prepared: the answer to its next execution is
         swallowed. Executing it again by name sends no text.
         """
-        self._do(lambda: self._faults.set_trap(_Trap(marker, _Swallow.ANSWER)))
+        self._do(lambda: self._faults.set_trap(_Trap(marker, _Swallow.ANSWER, following)))
 
     def swallow_request(self, marker: bytes) -> None:
         """Once, cut the connection in place of the client's message with `marker`, which the server never gets.
@@ -251,12 +254,13 @@ class _Swallow(Enum):
     ANSWER = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Trap:
-    """What is swallowed when a client's message contains the marker."""
+    """What is swallowed when a client's message contains the marker, after one that contained `following`."""
 
     marker: bytes
     swallow: _Swallow
+    following: bytes | None = None
 
 
 class _Faults:
@@ -274,12 +278,19 @@ class _Faults:
     def set_trap(self, trap: _Trap) -> None:
         self._trap = trap
 
-    def spring_trap(self, message: bytes) -> _Swallow | None:
+    def spring_trap(self, message: bytes, connection: _Connection) -> _Swallow | None:
         """What of this message of a client is to be swallowed. A trap springs once."""
-        if self._trap is None or self._trap.marker not in message:
+        trap = self._trap
+        if trap is None:
             return None
-        swallow, self._trap = self._trap.swallow, None
-        return swallow
+        if trap.following is not None and connection.set_off is not trap:
+            if trap.following in message:
+                connection.set_off = trap
+            return None
+        if trap.marker not in message:
+            return None
+        self._trap = None
+        return trap.swallow
 
 
 class _End(Enum):
@@ -349,6 +360,8 @@ class _Connection:
     """The marker was seen, and nothing was executed since."""
     swallow_next: bool = False
     """The answer to the next request is to be swallowed."""
+    set_off: _Trap | None = None
+    """The trap whose `following` was said here."""
 
     async def carry(self) -> None:
         """Pass messages until one side ends the connection and the other side knows, or until it is to be cut."""
@@ -386,7 +399,7 @@ class _Connection:
 
     async def _read_requests(self) -> None:
         while message := await self.client.read():
-            match self.faults.spring_trap(message):
+            match self.faults.spring_trap(message, self):
                 case _Swallow.REQUEST:
                     self.faults.swallowed += 1
                     await self._put(Towards.SERVER, _End.CUT)

@@ -23,11 +23,17 @@ async def tick(env: RuntimeEnv) -> list[Revived]:
     A process that could not beat itself reaps nothing for a while: after an outage of the store the live owners
     must get the chance to beat first.
     """
-    if env.beat_overdue or env.just_back:
+
+    def allowed() -> bool:
+        return not (env.beat_overdue or env.just_back)
+
+    if not allowed():
         return []
     revived: list[Revived] = []
     while True:
-        page = await env.storage.jobs.revive_stale(env.config.stale_after, limit=PAGE, max_crashes=env.max_crashes)
+        page = await env.storage.jobs.revive_stale(
+            env.config.stale_after, limit=PAGE, max_crashes=env.max_crashes, allowed=allowed
+        )
         revived += page
         for job in page:
             log.warning("reaped job_id=%s kind=%s queue=%s status=%s", job.job_id, job.kind, job.queue, job.status)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
+from weakref import WeakSet
 
 import msgspec
 import psycopg
@@ -52,18 +53,19 @@ class _TruthDumper(Int8Dumper):
 class Connection:
     """One connection, used by one thread, which another may cut."""
 
-    def __init__(self, raw: psycopg.Connection[Any], preamble: str) -> None:
+    def __init__(self, raw: psycopg.Connection[Any]) -> None:
         self.raw = raw
-        self.preamble = preamble
+        self.preamble = ""
         """What every transaction must say first, behind a pooler: nothing said before is remembered there."""
-        self.pooled = bool(preamble)
         self.sent = 0
         """Statements sent so far."""
+        self.patience_s = TRY_S
+        """How long the server may owe an answer."""
         self._since: float | None = None
         self._cutting = threading.Lock()
 
-    def execute(self, sql: str, params: Mapping[str, Any]) -> Cursor[Any]:
-        """Run one statement of the book; `silent_s` grows until it is answered."""
+    def execute(self, sql: str, params: Mapping[str, Any] | Sequence[Any] | None) -> Cursor[Any]:
+        """Run one statement; `silent_s` grows until it is answered."""
         self._since = time.monotonic()
         self.sent += 1
         try:
@@ -82,6 +84,10 @@ class Connection:
         while cursor.nextset():
             pass
         return cursor
+
+    @property
+    def pooled(self) -> bool:
+        return bool(self.preamble)
 
     @property
     def silent_s(self) -> float:
@@ -113,6 +119,12 @@ class Connector:
         self._failures = 0
         self._not_before = 0.0
         self._lock = threading.Lock()
+        self._open: WeakSet[Connection] = WeakSet()
+
+    def overdue(self) -> list[Connection]:
+        """The connections that owe an answer for too long, to be cut."""
+        with self._lock:
+            return [connection for connection in self._open if connection.silent_s > connection.patience_s]
 
     def connect(self, role: str, *, url: str | None = None, lock_timeout_ms: int = LOCK_TIMEOUT_MS) -> Connection:
         """A connection in autocommit mode with our timeouts. Waits if the last attempt failed a moment ago.
@@ -159,18 +171,23 @@ class Connector:
             )
         except psycopg.ProgrammingError as error:
             raise ConfigError(f"the database URL cannot be read: {error}") from error
+        connection = Connection(raw)
+        with self._lock:
+            self._open.add(connection)
         try:
-            return self._prepare(raw, lock_timeout_ms)
+            self._prepare(connection, lock_timeout_ms)
         except BaseException:
-            raw.close()
+            connection.close()
             raise
+        return connection
 
-    def _prepare(self, raw: psycopg.Connection[Any], lock_timeout_ms: int) -> Connection:
+    def _prepare(self, connection: Connection, lock_timeout_ms: int) -> None:
+        raw = connection.raw
         if raw.info.server_version < OLDEST_SERVER:
             raise ConfigError(f"PostgreSQL {raw.info.server_version // 10_000} is too old; 13 or newer is needed")
         raw.adapters.register_dumper(int, Int8Dumper)
         raw.adapters.register_dumper(bool, _TruthDumper)
-        row = raw.execute("SELECT pg_backend_pid(), current_setting('server_encoding')").fetchone()
+        row = connection.command("SELECT pg_backend_pid(), current_setting('server_encoding')").fetchone()
         assert row is not None
         if row[1] != "UTF8":
             raise ConfigError(f"the database's encoding is {row[1]}; forge-jobs needs UTF8")
@@ -184,11 +201,10 @@ class Connector:
             settings["synchronous_commit"] = 0
         if self.pooled:
             raw.prepare_threshold = None
-            return Connection(raw, "".join(f"; SET LOCAL {name} = {value}" for name, value in settings.items()))
+            connection.preamble = "".join(f"; SET LOCAL {name} = {value}" for name, value in settings.items())
+            return
         raw.prepare_threshold = 1
-        connection = Connection(raw, "")
         connection.command("; ".join(f"SET {name} = {value}" for name, value in settings.items()))
-        return connection
 
 
 class PostgresTx:

@@ -36,7 +36,6 @@ from forge_jobs.storage.postgres import errors
 from forge_jobs.storage.postgres.connection import (
     ENQUEUE_LOCK_TIMEOUT_MS,
     LOCK_TIMEOUT_MS,
-    TRY_S,
     Connection,
     Connector,
     PostgresTx,
@@ -48,7 +47,7 @@ log = logging.getLogger("forge_jobs.postgres")
 
 LANE_OF: Final = {"settle": "exchange", "claim": "exchange", "enqueue": "enqueue"}
 """The lane of an operation, by its label; all others that write share one."""
-REPEATABLE: Final = frozenset({"enqueue", "progress", "lease", "share", "process"})
+REPEATABLE: Final = frozenset({"read", "enqueue", "progress", "lease", "share", "process"})
 """Operations that may be run again though they may have happened: once or twice comes to the same."""
 AGAIN_S: Final = (0.01, 0.2)
 """Shortest and longest pause before a transaction that met a conflict is tried again."""
@@ -82,7 +81,6 @@ class PostgresDriver:
             "write": Lane(self, "write"),
             "read": Lane(self, "read", read_only=True),
         }
-        self._watched: WeakSet[Connection] = WeakSet()
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="forge-postgres-watch", daemon=True)
         self._watcher.start()
@@ -112,7 +110,7 @@ class PostgresDriver:
             done(None, refusal)
             return
         pending = Pending(operation, label, done, time.monotonic() + self.config.store_deadline_s)
-        pending.timer = self._loop.call_later(self.config.store_deadline_s, self._give_up, pending)
+        pending.timer = self._loop.call_later(self.config.store_deadline_s, self._give_up, pending, lane)
         lane.put(pending)
 
     def _refusal(self) -> StorageError | None:
@@ -148,10 +146,6 @@ class PostgresDriver:
                 lane.cut()
         self._stop.set()
 
-    def watch(self, connection: Connection) -> None:
-        """Cut this connection when the server owes it an answer for too long."""
-        self._watched.add(connection)
-
     def tell(self, callback: Callable[..., None], *args: object) -> None:
         """Call on the event loop, from a thread."""
         try:
@@ -159,19 +153,23 @@ class PostgresDriver:
         except RuntimeError:  # the loop is gone: nobody waits
             log.debug("answer_undelivered")
 
-    def _give_up(self, pending: Pending) -> None:
+    def _give_up(self, pending: Pending, lane: Lane) -> None:
         limit = f"{self.config.store_deadline_s:g} s"
-        if not pending.turn.acquire(blocking=False):
+        under_way = not pending.turn.acquire(blocking=False)
+        if lane.unreachable is not None and not under_way and not pending.uncertain:
+            pending.answer(None, lane.unreachable)
+        elif lane.read_only and under_way:
+            pending.answer(None, StoreUnavailable(f"the store did not answer within {limit}"))
+        elif under_way or pending.uncertain:
             pending.answer(None, OutcomeUnknown(f"the store did not answer within {limit}; the write may still happen"))
         else:
             pending.answer(None, Busy(f"the store was busy for {limit}; nothing was written"))
 
     def _watch(self) -> None:
         while not self._stop.wait(WATCH_S):
-            for connection in list(self._watched):
-                if connection.silent_s > TRY_S:
-                    log.warning("connection_cut: PostgreSQL at %s owes an answer", errors.place(self.connector.url))
-                    connection.cut()
+            for connection in self.connector.overdue():
+                log.warning("connection_cut: PostgreSQL at %s owes an answer", errors.place(self.connector.url))
+                connection.cut()
 
 
 class Lane:
@@ -188,7 +186,9 @@ class Lane:
         self._driver = driver
         self._role = role
         self._lock_timeout_ms = lock_timeout_ms
-        self._read_only = read_only
+        self.read_only = read_only
+        self.unreachable: StorageError | None = None
+        """Why there is no connection, after the last attempt to make one failed."""
         self._inbox: queue.SimpleQueue[Pending | None] = queue.SimpleQueue()
         self._connection: Connection | None = None
         self._loop = asyncio.get_running_loop()
@@ -262,11 +262,16 @@ class Lane:
 
     def _serve(self, pending: Pending) -> None:
         """Run it until it is answered, or put it at the end of the line."""
-        if not pending.turn.acquire(blocking=False):  # given up by its caller
-            self._driver.tell(self._deliver, pending, None, None)
-            return
         while True:
+            refusal = self._connect()  # until there is a connection nothing is under way, and its caller may give it up
+            if refusal is not None and self._may_try_again(refusal, pending):
+                continue
+            if not pending.turn.acquire(blocking=False):  # given up by its caller
+                self._driver.tell(self._deliver, pending, None, None)
+                return
             try:
+                if refusal is not None:
+                    raise refusal
                 result = self._transact(pending)
             except Exception as error:
                 if errors.is_conflict(error) and time.monotonic() < pending.deadline:
@@ -274,11 +279,26 @@ class Lane:
                     self._driver.tell(self._soon_again, pending)
                     return
                 if self._may_try_again(error, pending):
+                    pending.turn.release()
                     continue
                 self._driver.tell(self._deliver, pending, None, self._final(error, pending))
                 return
             self._driver.tell(self._deliver, pending, result, None)
             return
+
+    def _connect(self) -> Exception | None:
+        """Make a connection if there is none; why it cannot be had."""
+        if self._connection is not None:
+            return None
+        connector = self._driver.connector
+        try:
+            self._connection = connector.connect(self._role, lock_timeout_ms=self._lock_timeout_ms)
+        except Exception as error:
+            if errors.is_away(error):
+                self.unreachable = StoreUnavailable(errors.away(error, connector.url))
+            return error
+        self.unreachable = None
+        return None
 
     def _may_try_again(self, error: Exception, pending: Pending) -> bool:
         if not errors.is_away(error):
@@ -287,18 +307,18 @@ class Lane:
         return time.monotonic() < pending.deadline and not self._driver._closed
 
     def _final(self, error: Exception, pending: Pending) -> Exception:
-        if isinstance(error, (psycopg.Error, OSError)):
-            translated = errors.translate(error, self._driver.connector.url)
-            translated.__cause__ = error
-            return translated
-        return error
+        if not isinstance(error, errors.DRIVER_ERRORS):
+            return error
+        final: Exception = errors.translate(error, self._driver.connector.url)
+        if pending.uncertain:
+            final = OutcomeUnknown(f"an earlier try may have happened, and now: {final}")
+        final.__cause__ = error
+        return final
 
     def _transact(self, pending: Pending) -> Any:
-        if self._connection is None:
-            self._connection = self._driver.connector.connect(self._role, lock_timeout_ms=self._lock_timeout_ms)
-            self._driver.watch(self._connection)
+        assert self._connection is not None
         driver, connection = self._driver, self._connection
-        tx = PostgresTx(connection, driver.book, driver.connector.clock, driver.injected, read_only=self._read_only)
+        tx = PostgresTx(connection, driver.book, driver.connector.clock, driver.injected, read_only=self.read_only)
         try:
             result = pending.operation(tx)
             if failpoints.armed:
@@ -307,12 +327,14 @@ class Lane:
             if failpoints.armed:
                 failpoints.hit(f"{pending.label}.after_commit")
         except BaseException as error:
-            if errors.is_away(error) and tx.may_have_happened and pending.label not in REPEATABLE:
-                self._drop()
-                raise OutcomeUnknown(
-                    f"the connection to PostgreSQL broke during a commit ({type(error).__name__}); "
-                    "the write may or may not have happened"
-                ) from error
+            if errors.is_away(error) and tx.may_have_happened and not self.read_only:
+                pending.uncertain = True
+                if pending.label not in REPEATABLE:
+                    self._drop()
+                    raise OutcomeUnknown(
+                        f"the connection to PostgreSQL broke during a commit ({type(error).__name__}); "
+                        "the write may or may not have happened"
+                    ) from error
             tx.rollback()
             raise
         if pending.label == "enqueue" and tx.inserted:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
+from collections.abc import Iterator
 from typing import Final
 
 import psycopg
@@ -66,6 +68,15 @@ def translate(error: BaseException, url: str) -> StorageError | ConfigError:
     if state in _RIGHTS:
         return ConfigError(f"{place(url)} refuses this user or database ({_first_line(error)}); check URL and grants")
     return StorageError(f"the database refused a statement (SQLSTATE {state or type(error).__name__})")
+
+
+@contextlib.contextmanager
+def translated(url: str) -> Iterator[None]:
+    """Errors of the driver as ours."""
+    try:
+        yield
+    except DRIVER_ERRORS as error:
+        raise translate(error, url) from error
 
 
 def away(error: BaseException, url: str) -> str:

@@ -22,17 +22,23 @@ class PostgresSession:
     def __init__(self, driver: PostgresDriver) -> None:
         driver.check()
         self._url = driver.connector.url
-        try:
+        with errors.translated(self._url):
             self._ours = driver.connector.connect("transaction")
-            self.connection = self._ours.raw
-            self.tx = PostgresTx(self._ours, driver.book, driver.connector.clock, driver.injected)
-            _ = self.tx.now_us  # begins
-            self._ours.command(f"SET LOCAL idle_in_transaction_session_timeout = {round(LONGEST_S * 1000)}")
-        except errors.DRIVER_ERRORS as error:
-            raise errors.translate(error, self._url) from error
+            try:
+                self._begin(driver)
+            except BaseException:
+                self._ours.close()
+                raise
+
+    def _begin(self, driver: PostgresDriver) -> None:
+        self.connection = self._ours.raw
+        self.tx = PostgresTx(self._ours, driver.book, driver.connector.clock, driver.injected)
+        _ = self.tx.now_us  # begins
+        self._ours.command(f"SET LOCAL idle_in_transaction_session_timeout = {round(LONGEST_S * 1000)}")
+        self._ours.patience_s = LONGEST_S  # a statement of the user's may have a timeout of its own
 
     def execute(self, sql: str, params: Mapping[str, Any] | Sequence[Any] | None) -> list[Row]:
-        cursor = self.connection.execute(sql, params)
+        cursor = self._ours.execute(sql, params)
         return cursor.fetchall() if cursor.description is not None else []
 
     def commit(self) -> None:

@@ -158,7 +158,7 @@ def schema_sql(config: StoreConfig) -> str:
 def migrate_now(url: str, config: StoreConfig, *, plan: bool) -> list[str]:
     """Apply the pending migrations, or with `plan` only tell them; the SQL of each."""
     connector = Connector(url, config, StoreClock())
-    with contextlib.closing(check_reachable(connector)) as connection, translated(connector):
+    with contextlib.closing(check_reachable(connector)) as connection, errors.translated(connector.url):
         texts = migrate.plan(connection, config.schema)
         if not plan:
             migrate.migrate(connection, config.schema)
@@ -168,22 +168,13 @@ def migrate_now(url: str, config: StoreConfig, *, plan: bool) -> list[str]:
 def drop(url: str, config: StoreConfig) -> None:
     """Remove the schema with everything in it; if it holds tables of others, refuse."""
     connector = Connector(url, config, StoreClock())
-    with contextlib.closing(check_reachable(connector)) as connection, translated(connector):
+    with contextlib.closing(check_reachable(connector)) as connection, errors.translated(connector.url):
         if migrate.applied(connection, config.schema):
             connection.command(f"DROP SCHEMA {config.schema} CASCADE", timed=False)
 
 
-@contextlib.contextmanager
-def translated(connector: Connector) -> Any:
-    """Errors of the driver as ours."""
-    try:
-        yield
-    except errors.DRIVER_ERRORS as error:
-        raise errors.translate(error, connector.url) from error
-
-
 def _prepare(connector: Connector, config: StoreConfig, create: bool) -> None:
-    with contextlib.closing(check_reachable(connector)) as connection, translated(connector):
+    with contextlib.closing(check_reachable(connector)) as connection, errors.translated(connector.url):
         _check_server(connection)
         lacking = migrate.pending(connection, config.schema)
         if not lacking:
@@ -208,7 +199,7 @@ def _check_server(connection: Connection) -> None:
 
 
 def _inspect(connector: Connector, schema: str) -> dict[str, Any]:
-    with contextlib.closing(check_reachable(connector)) as connection, translated(connector):
+    with contextlib.closing(check_reachable(connector)) as connection, errors.translated(connector.url):
         names = ("server_version", "synchronous_commit", "fsync", "full_page_writes", "max_connections")
         row = connection.raw.execute(
             "SELECT current_setting('server_version'), current_setting('synchronous_commit'), "

@@ -200,10 +200,15 @@ class SqlJobs:
         return transaction
 
     async def revive_stale(
-        self, stale_after: timedelta, *, limit: int = 100, max_crashes: Callable[[str], int] = lambda kind: 3
+        self,
+        stale_after: timedelta,
+        *,
+        limit: int = 100,
+        max_crashes: Callable[[str], int] = lambda kind: 3,
+        allowed: Callable[[], bool] = lambda: True,
     ) -> list[Revived]:
         revived, events = await self._driver.write(
-            lambda tx: revive_stale(tx, stale_after, limit, max_crashes), label="revive"
+            lambda tx: revive_stale(tx, stale_after, limit, max_crashes, allowed), label="revive"
         )
         self._events.push(events)
         if revived:

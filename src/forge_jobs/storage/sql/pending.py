@@ -25,6 +25,8 @@ class Pending:
     timer: asyncio.TimerHandle | None = None
     turn: threading.Lock = field(default_factory=threading.Lock)
     """Whoever takes it decides: the driver's thread runs the operation, or its caller has given it up."""
+    uncertain: bool = False
+    """A try of it may have been committed."""
 
     def answer(self, result: Any, error: Exception | None) -> None:
         """Tell the caller, once. On the event loop."""

@@ -28,11 +28,14 @@ GET_QUEUE = statement("get_queue")
 
 
 def revive_stale(
-    tx: Tx, stale_after: timedelta, limit: int, max_crashes: Callable[[str], int]
+    tx: Tx, stale_after: timedelta, limit: int, max_crashes: Callable[[str], int], allowed: Callable[[], bool]
 ) -> tuple[list[Revived], list[JobEvent]]:
     """Revive up to `limit` jobs, oldest beat first. One that cannot be revived is logged and skipped."""
     revived: list[Revived] = []
     events: list[JobEvent] = []
+    _ = tx.now_us  # the transaction has begun, so the store is there
+    if not allowed():
+        return revived, events
     for row in tx.rows(STALE_JOBS, {"stale": duration_us(stale_after), "limit": limit}):
         try:
             with tx.savepoint():

@@ -35,12 +35,12 @@ FINISHED: Final = ("done", "dead")
 
 
 class Stage:
-    """One test's folder and the processes in it."""
+    """One test's folder and the processes in it. `url`: the store, if it is not a file in the folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, url: str | None = None) -> None:
         self.folder = folder
         self.database = folder / "jobs.db"
-        self.url = f"sqlite:///{self.database}"
+        self.url = url or f"sqlite:///{self.database}"
         self.ledger = folder / "ledger"
         self.ledger.mkdir()
 

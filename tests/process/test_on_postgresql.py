@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -15,8 +16,10 @@ from forge_jobs.storage.postgres.migrate import known
 from forge_jobs.testing.cluster import Cluster, until
 from forge_jobs.testing.postgres import Server
 
-from .stage import Stage, all_finished, put
+from .stage import QUICK, Stage, all_finished, put
 
+PATIENT = replace(QUICK, stale_s=30)
+"""A wait for a lock of a table costs nobody its jobs."""
 NEWEST = known()[-1].version
 
 
@@ -54,20 +57,19 @@ async def test_a_process_killed_in_the_middle_of_a_migration_leaves_it_to_the_ne
 
 
 async def test_workers_under_load_go_on_while_a_migration_adds_to_their_tables(on_postgresql: Stage) -> None:
-    additive = f"""
-        BEGIN;
-        ALTER TABLE forge.jobs ADD COLUMN of_the_future text;
-        ALTER TABLE forge.jobs ADD COLUMN another integer NOT NULL DEFAULT 7;
-        ALTER TABLE forge.queues ADD COLUMN of_the_future text;
-        ALTER TABLE forge.processes ADD COLUMN of_the_future text;
-        CREATE INDEX jobs_of_the_future ON forge.jobs (of_the_future);
-        INSERT INTO forge.schema VALUES ({NEWEST + 1}, 'additive', 'c', {NEWEST}, 0);
-        COMMIT"""
+    additive = [
+        "ALTER TABLE forge.jobs ADD COLUMN of_the_future text, ADD COLUMN another integer NOT NULL DEFAULT 7",
+        "ALTER TABLE forge.queues ADD COLUMN of_the_future text",
+        "ALTER TABLE forge.processes ADD COLUMN of_the_future text",
+        "CREATE INDEX jobs_of_the_future ON forge.jobs (of_the_future)",
+        f"INSERT INTO forge.schema VALUES ({NEWEST + 1}, 'additive', 'c', {NEWEST}, 0)",
+    ]
     async with open_storage(on_postgresql.url) as storage, fed(storage) as ids:
-        with on_postgresql.cluster(2) as cluster:
+        with on_postgresql.cluster(2, config=PATIENT) as cluster:
             await all_started(cluster)
             await until(lambda: len(on_postgresql.read("end")) > 50, within_s=20)
-            await in_database(on_postgresql.url, additive)
+            for step in additive:
+                await in_database(on_postgresql.url, step)
             before = len(on_postgresql.read("end"))
             await until(lambda: len(on_postgresql.read("end")) > before + 50, within_s=20)
             cluster.start()  # a program of the older version, on the newer schema

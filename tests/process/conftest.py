@@ -15,8 +15,14 @@ from .stage import Stage
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Stage:
+def on_a_file(tmp_path: Path) -> Stage:
+    """A stage whose store is a file."""
     return Stage(tmp_path)
+
+
+@pytest.fixture
+def stage(on_a_file: Stage) -> Stage:
+    return on_a_file
 
 
 @pytest_asyncio.fixture

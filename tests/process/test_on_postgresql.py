@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from forge_jobs import EnqueueRequest, Storage, open_storage
+from forge_jobs import EnqueueRequest, RuntimeConfig, Storage, open_storage
 from forge_jobs.storage.postgres.migrate import known
 from forge_jobs.storage.types.queue import QueueChange
 from forge_jobs.testing.cluster import Cluster, until
@@ -120,7 +120,7 @@ async def test_hosts_whose_clocks_are_minutes_off_work_as_all_others(on_postgres
         with on_postgresql.cluster(1, slots=6, config=config) as cluster:
             for ahead_s in (300, -300):
                 name = cluster.start(environment={CLOCK_AHEAD: str(ahead_s)})
-                await until(lambda name=name: "worker_started" in cluster.log(name), within_s=20)  # type: ignore[misc]
+                await all_started(cluster)
                 assert f"ahead_s={ahead_s}" in cluster.log(name)
 
             async def shared() -> bool:
@@ -162,7 +162,7 @@ async def test_a_process_with_two_hundred_slots_holds_as_few_connections_as_any(
         documented = (await storage.maintenance.status())["connections_of_a_process"]
         requests = [EnqueueRequest("brief", 0.05, queue="default") for _ in range(2_000)]
         await storage.jobs.enqueue_bulk(requests)
-    with on_postgresql.cluster(1, slots=200) as cluster:
+    with on_postgresql.cluster(1, slots=200, config=RuntimeConfig()) as cluster:
         while len(on_postgresql.read("end")) < len(requests):
             [(count,)] = await in_database(on_postgresql.url, OF_THE_WORKER)
             looks.append(count)

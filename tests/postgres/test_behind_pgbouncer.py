@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 
+import psycopg
 import pytest
 
-from forge_jobs import EnqueueRequest, HandlerRegistry, JobCtx, QueueRuntime, RuntimeConfig, open_storage
+from forge_jobs import (
+    Deduped,
+    EnqueueRequest,
+    HandlerRegistry,
+    JobCtx,
+    QueueRuntime,
+    RuntimeConfig,
+    StoreConfig,
+    SyncQueue,
+    open_storage,
+)
+from forge_jobs.storage.types.job import JobFilter
 from forge_jobs.testing.cluster import until
 from forge_jobs.testing.postgres import Server
 
@@ -61,3 +77,92 @@ async def test_jobs_are_enqueued_run_cancelled_and_finished(
         await runtime.stop()
     assert caplog.text.count("poll_mode") == 1
     assert "store_error" not in caplog.text
+
+
+def at_least(found: set[str], count: int) -> bool:
+    return len(found) >= count
+
+
+@pytest.fixture
+def pooled(pg15: Server, bouncer: StartBouncer) -> Iterator[tuple[str, str]]:
+    """A database by way of a pooler that has two connections to it, and directly."""
+    database = pg15.new_database()
+    yield bouncer(pg15.url, pool_size=2).url_through(database), database
+    pg15.drop_database(database)
+
+
+async def test_a_direct_connection_for_the_listener_brings_the_wake_ups_back(
+    pooled: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    url, direct = pooled
+    config = StoreConfig(listen_url=direct)
+    started: set[str] = set()
+    handlers = HandlerRegistry()
+
+    @handlers.handler("brief")
+    async def brief(ctx: JobCtx) -> None:
+        started.add(ctx.job_id)
+
+    async with open_storage(url, config=config) as storage, open_storage(url, config=config) as elsewhere:
+        runtime = QueueRuntime(storage, handlers, queues=["default"], slots=2, config=replace(QUICK, poll_ms=30_000))
+        await runtime.start()
+        await until(lambda: storage.wakes_proven, within_s=10)
+        for count in (1, 2, 3):
+            await elsewhere.jobs.enqueue(EnqueueRequest("brief", queue="default"))
+            await until(partial(at_least, started, count), within_s=5)
+        status = await storage.maintenance.status()
+        assert (status["pooled"], status["notifications"]) == (True, "arrive")
+        await runtime.stop()
+    assert "poll_mode" not in caplog.text
+
+
+async def test_transactions_bulks_and_keys_work_with_two_connections_for_all(
+    pooled: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    url, _ = pooled
+    handlers = HandlerRegistry()
+
+    @handlers.handler("order")
+    async def order(ctx: JobCtx, number: int) -> None:
+        async with ctx.transaction() as tx:
+            await tx.execute("INSERT INTO orders VALUES (%s)", (number,))
+            await tx.enqueue(EnqueueRequest("mail", number, queue="default", dedupe_key=f"mail-{number % 5}"))
+
+    @handlers.handler("mail")
+    async def mail(ctx: JobCtx) -> None: ...
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE orders (number integer)")
+    async with open_storage(url) as storage, open_storage(url) as other:
+        runtimes = [
+            QueueRuntime(each, handlers, queues=["default"], slots=4, config=QUICK) for each in (storage, other)
+        ]
+        for runtime in runtimes:
+            await runtime.start()
+        await storage.jobs.enqueue_bulk([EnqueueRequest("order", n, queue="default") for n in range(40)])
+
+        async def finished() -> bool:
+            counts = await storage.jobs.count(JobFilter())
+            return set(counts) == {"done"}
+
+        await until(finished, within_s=60)
+        for runtime in runtimes:
+            await runtime.stop()
+    with psycopg.connect(url, autocommit=True) as connection:
+        rows = connection.execute("SELECT number FROM orders ORDER BY number").fetchall()
+    assert [number for (number,) in rows] == list(range(40))
+    assert "lost_ownership" not in caplog.text
+    assert "OutcomeUnknown" not in caplog.text
+
+
+def test_programs_without_an_event_loop_enqueue_and_wait(pooled: tuple[str, str]) -> None:
+    url, _ = pooled
+    with SyncQueue(url) as queue, ThreadPoolExecutor(4) as threads:
+        keyed = EnqueueRequest("mail", dedupe_key="one")
+        outcomes = list(threads.map(lambda _: queue.enqueue(keyed), range(20)))
+        assert len({outcome.id for outcome in outcomes}) == 1
+        assert sum(isinstance(outcome, Deduped) for outcome in outcomes) == 19
+        queue.enqueue_bulk([EnqueueRequest("mail", n) for n in range(300)])
+        assert queue.count(JobFilter()) == {"pending": 301}
+        assert queue.cancel(outcomes[0].id) == "cancelled"
+        assert queue.wait(outcomes[0].id, timeout=10).row.dead_reason == "cancelled"

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
+from importlib import import_module
 from typing import Any, Final
 
 from forge_jobs import EnqueueRequest, ForkedConnection, Storage, StorageError, StoreFull, failpoints, open_storage
@@ -54,8 +55,8 @@ async def migrate(url: str) -> None:
 
 def migrate_together(url: str, count: str) -> None:
     """`migrate` in so many processes at the same moment."""
-    import forge_jobs.storage.sqlite.storage  # noqa: F401  # so that the children do not all read the disk first
-
+    backend = "postgres" if url.startswith("postgres") else "sqlite"
+    import_module(f"forge_jobs.storage.{backend}.storage")  # so that the children do not all read the disk first
     go_r, go_w = os.pipe()
     children = []
     for _ in range(int(count)):

@@ -1,6 +1,7 @@
 """A worker process for the tests: `python -m process.worker_main worker MODULE:REGISTRY --database URL …`.
 
-The arguments and `FORGE_…` variables are those of `forge-jobs worker`; `FORGE_FAILPOINTS` arms failpoints.
+The arguments and `FORGE_…` variables are those of `forge-jobs worker`; `FORGE_FAILPOINTS` arms failpoints, and
+`FORGE_TEST_CLOCK_AHEAD_S` sets the wall clock, as this program sees it, so many seconds ahead.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, NoReturn
@@ -25,13 +27,16 @@ from forge_jobs import (
     failpoints,
     open_storage,
 )
+from forge_jobs.clock import SystemClock
 
+CLOCK_AHEAD = "FORGE_TEST_CLOCK_AHEAD_S"
 WHOLE = frozenset({"slots", "max_crashes", "max_attempts", "payload_max"})
 
 
 def main() -> NoReturn:
     logging.basicConfig(level=logging.INFO, format="%(relativeCreated)d %(levelname)s %(name)s %(message)s")
     failpoints.arm_from(os.environ)
+    set_clock(float(os.environ.get(CLOCK_AHEAD, "0")))
     try:
         status = asyncio.run(work(parse()))
     except (StorageError, StoreUnavailable) as error:
@@ -39,6 +44,15 @@ def main() -> NoReturn:
         status = 1
     logging.shutdown()
     os._exit(status)
+
+
+def set_clock(ahead_s: float) -> None:
+    """Let this process run on a host whose wall clock is wrong. The clocks that only go forward stay as they are."""
+    now_ns, ahead_ns = time.time_ns, round(ahead_s * 1e9)
+    if ahead_ns:
+        time.time_ns = lambda: now_ns() + ahead_ns
+        time.time = lambda: (now_ns() + ahead_ns) / 1e9
+        logging.info("clock_set ahead_s=%.0f", (SystemClock().now_us() - now_ns() // 1000) / 1e6)
 
 
 def parse() -> argparse.Namespace:

@@ -11,7 +11,7 @@ import pytest
 from forge_jobs import EnqueueRequest, SchemaMismatch, failpoints, open_storage
 from forge_jobs.storage.open import migrate, schema_sql
 from forge_jobs.storage.sqlite.connection import connect
-from forge_jobs.storage.sqlite.migrate import migrations, statements
+from forge_jobs.storage.sqlite.migrate import migrations
 
 
 def url(database: Path) -> str:
@@ -82,9 +82,14 @@ async def test_the_plan_of_a_migration_changes_nothing(database: Path) -> None:
     assert await migrate(url(database)) == []
 
 
-def test_the_printed_schema_is_the_one_that_is_made(database: Path) -> None:
-    with closing(sqlite3.connect(":memory:")) as by_hand:
-        for statement in statements(schema_sql(url(database))):
-            by_hand.execute(statement)
-        tables = {name for (name,) in by_hand.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    assert {"forge_jobs", "forge_queues", "forge_processes", "forge_events"} <= tables
+async def test_the_printed_schema_is_the_one_that_is_made_and_is_used_as_it_is(database: Path, tmp_path: Path) -> None:
+    schema = "SELECT name, sql FROM sqlite_master ORDER BY name"
+    with closing(sqlite3.connect(database)) as by_hand:
+        by_hand.executescript(schema_sql(url(database)))
+        printed = by_hand.execute(schema).fetchall()
+    assert await migrate(url(database)) == []
+    await make(database)
+    made = tmp_path / "made.db"
+    await make(made)
+    with closing(sqlite3.connect(made)) as connection:
+        assert connection.execute(schema).fetchall() == printed

@@ -49,6 +49,7 @@ class Supervisor:
         self._told = 0
         """How many the store counts: those granted, and those that closed with a job in them."""
         self._doubted = False
+        self._doubts = 0
         self._leftovers: set[asyncio.Task[None]] = set()
         self._look = asyncio.Event()
         line.supervisor = self
@@ -81,6 +82,7 @@ class Supervisor:
         """This process was silent for so long that others may have its slots: claim nothing before the store has
         said which are left."""
         self._doubted = True
+        self._doubts += 1
         self.line.open = False
         self._look.set()
 
@@ -117,11 +119,13 @@ class Supervisor:
 
     async def _bring_to(self, wanted: int, standing: Standing | None) -> None:
         """Close what is too many, tell the store, open what it grants."""
+        doubts = self._doubts
         self._scale_within(wanted)
         if self._has_news(wanted, standing):
             await self._tell(wanted)
             self._scale_within(wanted)
-        self._doubted, self.line.open = False, True
+        if doubts == self._doubts:  # else this answer may be from before the silence that raised the doubt
+            self._doubted, self.line.open = False, True
         self.env.exchanger.poke()
 
     def _scale_within(self, wanted: int) -> None:

@@ -116,9 +116,9 @@ def schema_sql(url: str, *, config: StoreConfig = _DEFAULT_CONFIG) -> str:
     if backend_of(url) is Backend.POSTGRESQL:
         text: str = _postgres().schema_sql(config)
         return text
-    from forge_jobs.storage.sqlite.migrate import migrations
+    from forge_jobs.storage.sqlite.migrate import schema_text
 
-    return "\n".join(step.sql for step in migrations())
+    return schema_text()
 
 
 async def migrate(url: str, *, plan: bool = False, config: StoreConfig = _DEFAULT_CONFIG) -> list[str]:

@@ -15,11 +15,11 @@ from forge_jobs.storage.sql.migrations import OLDEST_SERVED, AppliedStep, Migrat
 
 DEADLINE_MS: Final = 60_000
 """How long a process waits while another one migrates."""
-_REMEMBER: Final = """
+_NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+_REMEMBER: Final = f"""
 INSERT INTO forge_schema (version, name, checksum, serves, applied_at)
-VALUES (CAST(:version AS integer), :name, CAST(:checksum AS text), CAST(:serves AS integer),
-        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
-"""
+VALUES (CAST(:version AS integer), :name, CAST(:checksum AS text), CAST(:serves AS integer), {_NOW})
+"""  # noqa: S608
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended(%(lock)s, 0))"
 
 
@@ -30,7 +30,7 @@ def known() -> list[Migration]:
 
 def schema_text(schema: str) -> str:
     """The complete schema as SQL."""
-    steps = "\n".join(_for(step, schema) for step in known())
+    steps = "\n".join(step.scripted(_for(step, schema), f"{schema}.schema", _NOW) for step in known())
     return f"CREATE SCHEMA IF NOT EXISTS {schema};\n{_table(schema)};\n\n{steps}"
 
 
@@ -45,7 +45,12 @@ def plan(connection: Connection, schema: str) -> list[str]:
 
 def pending(connection: Connection, schema: str) -> list[Migration]:
     """The steps that this schema lacks. Raises as `plan` does."""
-    return lacking(known(), applied(connection, schema))
+    return not_among(applied(connection, schema))
+
+
+def not_among(done: list[AppliedStep]) -> list[Migration]:
+    """The steps that are to be added to these. Raises as `plan` does."""
+    return lacking(known(), done)
 
 
 def migrate(connection: Connection, schema: str) -> list[Migration]:
@@ -82,8 +87,13 @@ def migrate(connection: Connection, schema: str) -> list[Migration]:
 
 def applied(connection: Connection, schema: str) -> list[AppliedStep]:
     """What has been applied; nothing if there is no such schema, or nothing of ours in it."""
-    exists = connection.raw.execute("SELECT to_regclass(%(table)s)", {"table": f"{schema}.schema"}).fetchone()
-    if exists is None or exists[0] is None:
+    # Not by to_regclass: it may answer from what this session remembers of the time before it waited for the lock.
+    exists = connection.raw.execute(
+        "SELECT FROM pg_catalog.pg_class WHERE relname = 'schema' AND relnamespace ="
+        " (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = %(schema)s)",
+        {"schema": schema},
+    ).fetchone()
+    if exists is None:
         return []
     try:
         rows = connection.raw.execute(

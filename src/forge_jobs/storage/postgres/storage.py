@@ -176,10 +176,11 @@ def drop(url: str, config: StoreConfig) -> None:
 def _prepare(connector: Connector, config: StoreConfig, create: bool) -> None:
     with contextlib.closing(check_reachable(connector)) as connection, errors.translated(connector.url):
         _check_server(connection)
-        lacking = migrate.pending(connection, config.schema)
+        applied = migrate.applied(connection, config.schema)  # once: another process may migrate at this moment
+        lacking = migrate.not_among(applied)
         if not lacking:
             return
-        empty = not migrate.applied(connection, config.schema)
+        empty = not applied
         where = f"{errors.place(connector.url)}, schema {config.schema}"
         if empty and not create:
             raise SchemaMismatch(f"{where}, holds no forge-jobs schema; `forge-jobs db create` adds it")

@@ -26,6 +26,11 @@ class Migration:
     def checksum(self) -> str:
         return hashlib.sha256(self.sql.encode()).hexdigest()[:16]
 
+    def scripted(self, sql: str, table: str, now: str) -> str:
+        """`sql`, this step as a backend reads it, and that it was applied, for people who apply it themselves."""
+        row = f"({self.version}, '{self.name}', '{self.checksum}', {OLDEST_SERVED}, {now})"
+        return f"{sql.rstrip()}\nINSERT INTO {table} (version, name, checksum, serves, applied_at) VALUES {row};\n"
+
 
 @dataclass(frozen=True, slots=True)
 class AppliedStep:

@@ -15,20 +15,27 @@ from forge_jobs.storage.sqlite.turnstile import Turnstile
 
 DEADLINE_S: Final = 30.0
 
-_TABLE: Final = """
+_TABLE: Final = """\
 CREATE TABLE IF NOT EXISTS forge_schema (
   version INTEGER NOT NULL PRIMARY KEY,
   name TEXT NOT NULL,
   checksum TEXT NOT NULL,
   serves INTEGER NOT NULL,
   applied_at INTEGER NOT NULL
-) WITHOUT ROWID
-"""
+) WITHOUT ROWID"""
 
 
 def migrations() -> list[Migration]:
     """All steps this program knows, in order."""
     return known_steps("forge_jobs.storage.sqlite")
+
+
+def schema_text() -> str:
+    """The complete schema as SQL."""
+    steps = (
+        step.scripted(step.sql, "forge_schema", "CAST(strftime('%s') AS INTEGER) * 1000000") for step in migrations()
+    )
+    return "\n".join([f"{_TABLE};\n", *steps])
 
 
 def pending(connection: sqlite3.Connection) -> list[Migration]:

@@ -102,6 +102,12 @@ class RuntimeEnv:
         return self.clock.elapsed_us() - self.health.last_beat_us
 
     @property
+    def claims_valid_until_us(self) -> int:
+        """Until when on the elapsed clock this process may claim, unless it beats again: well before others may take
+        what it has."""
+        return self.health.last_beat_us + round((self.config.stale_s - 2 * self.config.heartbeat_s) * 1e6)
+
+    @property
     def just_back(self) -> bool:
         """Whether this process's own beats failed until a moment ago: an outage looks to it as if the others were
         dead, and they get the chance to beat first."""

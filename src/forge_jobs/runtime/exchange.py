@@ -367,6 +367,7 @@ class Exchanger:
                 slots=tuple(slot.process_id for slot in slots),
                 alone=alone,
                 alone_kinds=alone_kinds,
+                valid_until_us=self.env.claims_valid_until_us,
             )
             claims.append((line, slots, request))
         return claims

@@ -53,7 +53,8 @@ class ClaimRequest:
 
     `slots` are the process ids of the free slots, as many as `limit`; job n goes to slot n. Only `kinds` are
     taken. With `alone` the store gives one job whose next crash would be its last, or of `alone_kinds`, and
-    nothing else; without it such jobs are left.
+    nothing else; without it such jobs are left. After `valid_until_us`, on the host's elapsed clock, nothing is
+    taken: a claim that was held up, perhaps because its process stood still, is based on what is no longer true.
     """
 
     queue: str
@@ -62,6 +63,7 @@ class ClaimRequest:
     slots: tuple[str, ...]
     alone: bool = False
     alone_kinds: tuple[str, ...] = ()
+    valid_until_us: int | None = None
 
     @property
     def limit(self) -> int:

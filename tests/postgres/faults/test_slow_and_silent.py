@@ -130,7 +130,7 @@ async def test_a_server_that_is_down_is_told_to_callers_as_unavailable(pg15: Ser
     request = EnqueueRequest("brief", queue="default")
     with FaultProxy(pg15.url) as proxy:
         through = proxy.url_through
-        async with staged(tmp_path, pg15.new_database(), through=through) as stage, stage.caller(1.0) as storage:
+        async with staged(tmp_path, pg15.new_database(), through=through) as stage, stage.caller(3.0) as storage:
             await storage.jobs.enqueue(request)
             proxy.refuse()
             proxy.cut()

@@ -116,6 +116,8 @@ class Connector:
         self.clock = clock
         self.pooled: bool | None = None
         """Whether a pooler stands between us and the server; unknown before the first connection."""
+        self.unreachable: StoreUnavailable | None = None
+        """Why the last attempt of any lane failed: who waits for a turn to try knows it too."""
         self._failures = 0
         self._not_before = 0.0
         self._lock = threading.Lock()
@@ -136,14 +138,16 @@ class Connector:
         self._wait_for_turn()
         try:
             connection = self._connect(url or self.url, role, lock_timeout_ms)
-        except (psycopg.Error, OSError):
+        except (psycopg.Error, OSError) as error:
             with self._lock:
+                self.unreachable = StoreUnavailable(away(error, self.url))
                 pause = min(RECONNECT_S[0] * 1.5**self._failures, RECONNECT_S[1])
                 self._failures = min(self._failures + 1, 20)
                 self._not_before = time.monotonic() + pause * random.uniform(1.0, 1.3)  # noqa: S311
             raise
         with self._lock:
             self._failures = 0
+            self.unreachable = None
         return connection
 
     def _wait_for_turn(self) -> None:

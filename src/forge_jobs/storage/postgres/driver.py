@@ -156,8 +156,9 @@ class PostgresDriver:
     def _give_up(self, pending: Pending, lane: Lane) -> None:
         limit = f"{self.config.store_deadline_s:g} s"
         under_way = not pending.turn.acquire(blocking=False)
-        if lane.unreachable is not None and not under_way and not pending.uncertain:
-            pending.answer(None, lane.unreachable)
+        away = None if lane.connected else self.connector.unreachable
+        if away is not None and not under_way and not pending.uncertain:
+            pending.answer(None, away)
         elif lane.read_only and under_way:
             pending.answer(None, StoreUnavailable(f"the store did not answer within {limit}"))
         elif under_way or pending.uncertain:
@@ -187,8 +188,6 @@ class Lane:
         self._role = role
         self._lock_timeout_ms = lock_timeout_ms
         self.read_only = read_only
-        self.unreachable: StorageError | None = None
-        """Why there is no connection, after the last attempt to make one failed."""
         self._inbox: queue.SimpleQueue[Pending | None] = queue.SimpleQueue()
         self._connection: Connection | None = None
         self._loop = asyncio.get_running_loop()
@@ -290,14 +289,10 @@ class Lane:
         """Make a connection if there is none; why it cannot be had."""
         if self._connection is not None:
             return None
-        connector = self._driver.connector
         try:
-            self._connection = connector.connect(self._role, lock_timeout_ms=self._lock_timeout_ms)
+            self._connection = self._driver.connector.connect(self._role, lock_timeout_ms=self._lock_timeout_ms)
         except Exception as error:
-            if errors.is_away(error):
-                self.unreachable = StoreUnavailable(errors.away(error, connector.url))
             return error
-        self.unreachable = None
         return None
 
     def _may_try_again(self, error: Exception, pending: Pending) -> bool:

@@ -47,7 +47,7 @@ class PostgresStorage:
         self.url = url
         self.events = SqlEvents(driver)
         known = KnownQueues()
-        self.jobs = SqlJobs(driver, self.events, wake, driver.config, known, self._exchange, self._session)
+        self.jobs = SqlJobs(driver, self.events, wake, driver.config, known, self._exchange, self._session, self.clock)
         self.queues = SqlQueues(driver, wake, known)
         self.processes = SqlProcesses(driver, self._connect_heart)
         self.leases = SqlLeases(driver)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final, TypeAlias, TypeVar
 
 from forge_jobs import limits
-from forge_jobs.clock import from_us
+from forge_jobs.clock import Clock, from_us
 from forge_jobs.config import StoreConfig
 from forge_jobs.ids import JobId, parse_id
 from forge_jobs.storage.error import InvalidInput, OutcomeUnknown, StorageError
@@ -80,7 +80,9 @@ class SqlJobs:
         known: KnownQueues,
         exchange: ExchangeOperation,
         session: SessionOpener,
+        clock: Clock,
     ) -> None:
+        self._clock = clock
         self._session = session
         self._driver = driver
         self._exchange = exchange
@@ -174,9 +176,14 @@ class SqlJobs:
 
     async def settle_and_claim(self, settlements: Sequence[Finalize], claims: Sequence[ClaimRequest] = ()) -> Exchange:
         label = "settle" if settlements else "claim"
-        settled, claimed, now_us = await self._driver.write(
-            lambda tx: self._exchange(tx, settlements, claims), label=label
-        )
+
+        def operation(tx: Tx) -> Exchanged:  # looked at on the driver's thread, right before it is sent
+            if all(map(self._is_valid, claims)):
+                return self._exchange(tx, settlements, claims)
+            settled, _, now_us = self._exchange(tx, settlements, ())
+            return settled, [Claim(queue=request.queue, jobs=(), now_us=now_us) for request in claims], now_us
+
+        settled, claimed, now_us = await self._driver.write(operation, label=label)
         if settled.done:
             self._events.push_jobs(EventType.COMPLETED, now_us, settled.done)
         self._events.push(settled.events)
@@ -186,6 +193,9 @@ class SqlJobs:
         if settled.waiting_queues:
             self._wake.due(settled.waiting_queues)
         return Exchange(settled=tuple(settled.answers), claims=tuple(claimed))
+
+    def _is_valid(self, request: ClaimRequest) -> bool:
+        return request.valid_until_us is None or self._clock.elapsed_us() <= request.valid_until_us
 
     async def claim(self, request: ClaimRequest) -> Claim:
         return (await self.settle_and_claim((), (request,))).claims[0]

@@ -58,7 +58,7 @@ class SqliteStorage:
         self.url = f"sqlite:///{driver.database or ':memory:'}"
         self.events = SqlEvents(driver)
         known = KnownQueues()
-        self.jobs = SqlJobs(driver, self.events, wake, driver.config, known, claim.exchange, self._session)
+        self.jobs = SqlJobs(driver, self.events, wake, driver.config, known, claim.exchange, self._session, self.clock)
         self.queues = SqlQueues(driver, wake, known)
         self.processes = SqlProcesses(driver, self._connect_heart)
         self.leases = SqlLeases(driver)

@@ -125,6 +125,8 @@ LIMITS: Final[Mapping[str, tuple[str, str]]] = {
     "PROGRESS_MESSAGE_LENGTH": ("characters", "Message of `ctx.progress`; a longer one is cut."),
     "EVENT_BUFFER": ("events", "Events that wait to be written. More are dropped and counted."),
     "TRACE_BYTES": ("bytes", "`trace` of a request as stored."),
+    "RATE_CAPACITY": ("tokens", "Capacity and refill per second of a rate limit, and the cost of a job."),
+    "RATE_RETRY_S": ("seconds", "What a refused `acquire` is told to wait, at least and at most."),
 }
 
 # Log events: what it says, and what to do.
@@ -172,6 +174,8 @@ EVENTS: Final[Mapping[str, str]] = {
     "poll_mode": "Wake-ups from other processes do not work here. Jobs are found by polling.",
     "postgres_error": "What PostgreSQL said, in its own words.",
     "progress_lost": "The last progress of a run could not be written. The job itself is not affected.",
+    "rate_limit_fault": "The function that names a kind's rate limit failed. Its scope was not drained.",
+    "rate_scope_unknown": "A rate limit that handlers name does not exist: their jobs wait. Declare it, or add it.",
     "reaped": "A job was taken back from a worker that fell silent.",
     "rebalanced": "The total of a queue was split anew over the processes.",
     "retry_after_cut": "A handler asked for more than 7 days. 7 days it is.",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ThrottledError,
     )
     from forge_jobs.runtime.queue_runtime import QueueRuntime
+    from forge_jobs.runtime.rate_limit import RateLimiter
     from forge_jobs.runtime.routing import DefaultRouter, KindPrefixRouter, Router
     from forge_jobs.storage.error import (
         Busy,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from forge_jobs.storage.protocol import Storage
     from forge_jobs.storage.types.finalize import FinalizeOutcome
     from forge_jobs.storage.types.job import Deduped, Enqueued, EnqueueOutcome, EnqueueRequest
+    from forge_jobs.storage.types.rate_limit import Granted, Refused
     from forge_jobs.sync.sync_queue import SyncQueue
     from forge_jobs.version import __version__
 
@@ -75,6 +77,7 @@ __all__ = [
     "FinalizeOutcome",
     "ForgeError",
     "ForkedConnection",
+    "Granted",
     "HandlerRegistry",
     "IdReused",
     "InvalidInput",
@@ -94,6 +97,8 @@ __all__ = [
     "QueueFull",
     "QueueInUse",
     "QueueRuntime",
+    "RateLimiter",
+    "Refused",
     "Router",
     "RuntimeConfig",
     "SchemaMismatch",
@@ -120,6 +125,7 @@ _HOMES = {
         "Dead DeadError Done DoneError Failed FailedError JobOutcome Throttled ThrottledError"
     ),
     "forge_jobs.runtime.queue_runtime": "QueueRuntime",
+    "forge_jobs.runtime.rate_limit": "RateLimiter",
     "forge_jobs.runtime.routing": "DefaultRouter KindPrefixRouter Router",
     "forge_jobs.storage.error": (
         "Busy ConfigError DedupeConflict ForgeError ForkedConnection IdReused InvalidInput InvalidKey "
@@ -130,6 +136,7 @@ _HOMES = {
     "forge_jobs.storage.protocol": "JobQueue=JobStore Storage",
     "forge_jobs.storage.types.finalize": "FinalizeOutcome",
     "forge_jobs.storage.types.job": "Deduped Enqueued EnqueueOutcome EnqueueRequest",
+    "forge_jobs.storage.types.rate_limit": "Granted Refused",
     "forge_jobs.sync.sync_queue": "SyncQueue",
     "forge_jobs.version": "__version__",
 }

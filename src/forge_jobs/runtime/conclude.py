@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from forge_jobs import limits
+from forge_jobs.payload import decode_payload
 from forge_jobs.runtime import outcome as answers
 from forge_jobs.runtime.cancel import CancelReason
 from forge_jobs.runtime.outcome import OutcomeError
@@ -126,7 +127,19 @@ def _throttled(run: Run, answer: answers.Throttled) -> FinalizeOutcome:
         delay=throttle_delay(seconds, settings.throttle_attempts, settings.backoff),
         hinted=seconds is not None,
         cool_down=bool(answer.cool_down),
+        scope=_scope_paid(run),
     )
+
+
+def _scope_paid(run: Run) -> str | None:
+    """The rate limit that the job was paid from."""
+    price = run.handler.options.price
+    try:
+        paid = None if price is None else price.of(decode_payload(run.job.payload))
+    except Exception:  # the user's code; it gave something before
+        log.exception("rate_limit_fault kind=%s job_id=%s", run.job.kind, run.job.id)
+        return None
+    return None if paid is None else paid[0]
 
 
 def _delay(run: Run, error: BaseException | None) -> timedelta:

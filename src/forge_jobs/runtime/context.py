@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from forge_jobs import limits
 from forge_jobs.clock import from_us
 from forge_jobs.ids import JobId, new_id, new_ids
+from forge_jobs.runtime.rate_limit import RateLimiter, StoreRateLimiter
 from forge_jobs.runtime.routing import Router
 from forge_jobs.runtime.transaction import HandlerTransaction
 from forge_jobs.storage.error import InvalidInput, is_transient_conflict
@@ -53,6 +54,12 @@ class JobCtx:
     @property
     def router(self) -> Router:
         return self._run.env.router
+
+    @property
+    def rate_limit(self) -> RateLimiter:
+        """Budgets by scope that the whole cluster shares. A refused handler usually returns
+        `Throttled(refused.retry_after, cool_down=False)`."""
+        return StoreRateLimiter(self.storage.rate_limits, self.cancel, self._left_s)
 
     @property
     def job_id(self) -> JobId:
@@ -180,6 +187,13 @@ class JobCtx:
 
     def __repr__(self) -> str:
         return f"JobCtx(job_id={self.job_id}, process_id={self.process_id}, host_id={self.host_id})"
+
+    def _left_s(self) -> float | None:
+        """How long the handler's timeout leaves this run."""
+        deadline = self.deadline
+        if deadline is None:
+            return None
+        return max((deadline - from_us(self._run.env.clock.now_us())).total_seconds(), 0.001)
 
     def _fill(self, request: EnqueueRequest) -> EnqueueRequest:
         return self._run.env.fill(request)

@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from forge_jobs.observe import tell
+from forge_jobs.runtime.admission import refusals
 from forge_jobs.runtime.running import Run, RunState
+from forge_jobs.runtime.toll import Toll
 from forge_jobs.runtime.worker import Slot
 from forge_jobs.storage.error import Busy, StorageError, StoreFull, StoreUnavailable
-from forge_jobs.storage.protocol import CLUSTER, Claim, ClaimRequest
+from forge_jobs.storage.protocol import CLUSTER, LIMITS, Claim, ClaimRequest
 from forge_jobs.storage.types.finalize import (
     APPLIED_DONE,
     Applied,
@@ -123,8 +125,8 @@ class Line:
             if slot.closing:
                 slot.close()
 
-    def answered(self, claim: Claim, now: float) -> None:
-        """When to look again."""
+    def answered(self, claim: Claim, now: float, opens_at: float) -> None:
+        """When to look again; at `opens_at` a rate limit has tokens for some kind that it had none for."""
         if claim.jobs:
             self._worked_at = now
         quiet = now - self._worked_at > QUIET_S and self.env.storage.wakes_proven
@@ -132,6 +134,12 @@ class Line:
         self.poll_at = now + (max(QUIET_POLL_S, self._poll_s) if quiet else self._poll_s)
         due = claim.next_due_us
         self.due_at = float("inf") if due is None else now + max(due - claim.now_us, 0) / 1e6 + 0.001
+        self.due_at = min(self.due_at, opens_at)
+
+    def wait_until(self, moment: float) -> None:
+        """Nothing can be claimed before that."""
+        self.permit = False
+        self.poll_at = self.due_at = moment
 
     def failed(self, now: float) -> None:
         self.permit = True
@@ -156,6 +164,9 @@ class Exchanger:
         self._settle_failures = 0
         self._claim_failures = 0
         self._rotation = 0
+        self._toll = Toll(env)
+        self._admitting: set[Claimed] = set()
+        """Claimed jobs that are being paid for."""
         self.in_flight = False
         self._claims_await_beat: int | None = None
         """Set when a claim's answer was lost: no claim before that many beats were accepted."""
@@ -192,6 +203,10 @@ class Exchanger:
             if queues is None or line.queue in queues:
                 line.permit = True
                 line.supervisor.woken(named=queues is not None)
+        if queues is not None and LIMITS in queues:
+            self._toll.forget()
+            for line in self.lines.values():
+                line.permit = True
         if queues is not None and CLUSTER in queues:
             for line in self.lines.values():
                 line.supervisor.look()
@@ -204,8 +219,10 @@ class Exchanger:
 
     def knows(self, claimed: Claimed) -> bool:
         """Whether the claim is in one of this process's lists."""
-        return claimed in self.env.running or any(
-            item.job_id == claimed.job_id and item.fence == claimed.fence for _, item in self._outbox
+        return (
+            claimed in self.env.running
+            or claimed in self._admitting
+            or any(item.job_id == claimed.job_id and item.fence == claimed.fence for _, item in self._outbox)
         )
 
     def knows_outcome(self, claimed: Claimed) -> bool:
@@ -277,11 +294,35 @@ class Exchanger:
         self.env.health.counts["finished"] += sum(settled is APPLIED_DONE for settled in answer.settled)
         now = self._loop.time()
         for (line, slots, request), claim in zip(claims, answer.claims, strict=True):
-            line.answered(claim, now)
+            self._toll.learn(claim, now)
+            line.answered(claim, now, self._toll.opens_at)
             self._alone_answered(line, request, claim, now)
-            line.give(slots, claim.jobs, alone=request.alone)
+            line.give(slots, await self._admitted(line, slots, claim.jobs), alone=request.alone)
             if request.alone and claim.jobs:
                 self._alone_run = self.env.running.get(Claimed(claim.jobs[0].id, claim.jobs[0].fence))
+
+    async def _admitted(self, line: Line, slots: tuple[Slot, ...], jobs: Sequence[JobRecord]) -> Sequence[JobRecord]:
+        """Those jobs that may start; the others go back."""
+        if not self._toll.by_payload(jobs):
+            return jobs
+        claimed = {Claimed(job.id, job.fence) for job in jobs}
+        self._admitting |= claimed
+        try:
+            refused = await refusals(self.env, jobs)
+        except BaseException:
+            for job in jobs:
+                self.release(job)
+            line.give(slots, ())
+            raise
+        finally:
+            self._admitting -= claimed
+        for job in jobs:
+            if job.id in refused:
+                line.returning.add(Claimed(job.id, job.fence))
+                self._outbox.append((None, Finalize(job.id, job.fence, refused[job.id], job)))
+        if refused:
+            self.poke()
+        return [job for job in jobs if job.id not in refused]
 
     def _settled(self, item: Finalize, settled: Settled) -> None:
         counts = self.env.health.counts
@@ -354,7 +395,11 @@ class Exchanger:
             return []
         self._rotation = (self._rotation + 1) % len(wanting)
         wanting = wanting[self._rotation :] + wanting[: self._rotation]
-        kinds = tuple(self.env.handlers.kinds())
+        kinds, gates, opens_at = self._toll.passing(now)
+        if not kinds:
+            for line in wanting:
+                line.wait_until(opens_at)
+            return []
         alone_kinds = tuple(kind for kind in kinds if self.env.max_crashes(kind) == 1)
         alone = self._alone_since is not None
         claims = []
@@ -368,6 +413,7 @@ class Exchanger:
                 alone=alone,
                 alone_kinds=alone_kinds,
                 valid_until_us=self.env.claims_valid_until_us,
+                gates=gates,
             )
             claims.append((line, slots, request))
         return claims

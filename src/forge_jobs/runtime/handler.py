@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, runt
 from forge_jobs import limits
 from forge_jobs.names import check_name
 from forge_jobs.runtime.outcome import JobOutcome
+from forge_jobs.runtime.rate_limit import CostOf, Price, ScopeOf, check_affordable, declare
 from forge_jobs.storage.error import ConfigError
+from forge_jobs.storage.types.rate_limit import Gate, RateLimitDeclaration
 
 if TYPE_CHECKING:
     from forge_jobs.runtime.context import JobCtx
@@ -54,7 +56,9 @@ class HandlerOptions:
     seconds (the last repeats) or a callable `(attempt, error) -> seconds`, in place of the queue's curve.
     retry_on: only these exceptions are retried. dead_on: these end the job at once. cancel_grace: seconds between the
     signal of a cancel or timeout and the end of a handler that ignores it. queue: where requests without a queue
-    go. max_crashes: crashes after which a job is dead (1 … 100).
+    go. max_crashes: crashes after which a job is dead (1 … 100). rate_limit: the scope that each run is paid from, or a
+    function of the payload that gives it (None is free); cost: how many tokens (1), or a function of the payload. A job
+    that cannot be paid for waits without a slot.
     """
 
     timeout: float | timedelta | None = None
@@ -65,6 +69,9 @@ class HandlerOptions:
     cancel_grace: float | None = None
     queue: str | None = None
     max_crashes: int | None = None
+    rate_limit: ScopeOf | None = None
+    cost: CostOf = 1.0
+    price: Price | None = dataclasses.field(init=False, default=None)
 
     def __post_init__(self) -> None:
         if self.timeout is not None:
@@ -76,6 +83,8 @@ class HandlerOptions:
         if self.queue is not None:
             check_name(self.queue, "queue")
         _check_backoff(self.backoff)
+        if self.rate_limit is not None:
+            object.__setattr__(self, "price", Price(self.rate_limit, self.cost))
         for name, classes in (("retry_on", self.retry_on or ()), ("dead_on", self.dead_on)):
             if not all(isinstance(one, type) and issubclass(one, BaseException) for one in classes):
                 raise ConfigError(f"{name} {classes!r} must be exception classes")
@@ -99,6 +108,9 @@ class HandlerRegistry:
 
     def __init__(self) -> None:
         self._handlers: dict[str, RegisteredHandler] = {}
+        self._limits: dict[str, RateLimitDeclaration] = {}
+        self.priced_by_payload: frozenset[str] = frozenset()
+        """Kinds of which it is known only after the claim what a job costs."""
         self.version = 0
         """Grows with every registration, so that a worker notices new kinds."""
 
@@ -125,6 +137,39 @@ class HandlerRegistry:
             raise ConfigError(f"the handler for kind {kind!r} needs an async method run(ctx, payload)")
         self._add(RegisteredHandler(kind, handler.run, _options(kind, options)))
 
+    def limit(
+        self,
+        scope: str,
+        *,
+        capacity: float | None = None,
+        refill_per_s: float | None = None,
+        per_key: bool = False,
+    ) -> None:
+        """Declare a rate limit: workers make it, with a full bucket, where it is missing. What an operator tuned stays.
+
+        In any t seconds at most capacity + t × refill_per_s tokens are granted, over all processes. `per_key`: scopes
+        `scope:key` have a bucket each, made when first used. The numbers of `slack` and `gh` may be left out.
+
+        Raises:
+            ConfigError: a number is missing or out of range, or a handler's cost is more than the capacity.
+        """
+        declaration = declare(scope, capacity, refill_per_s, per_key=per_key)
+        limits_then = {**self._limits, scope: declaration}
+        for kind, entry in self._handlers.items():
+            if entry.options.price is not None:
+                check_affordable(kind, entry.options.price, limits_then)
+        self._limits = limits_then
+        self.version += 1
+
+    def limits(self) -> list[RateLimitDeclaration]:
+        """The declared rate limits by scope."""
+        return [self._limits[scope] for scope in sorted(self._limits)]
+
+    def gates(self) -> list[Gate]:
+        """The kinds that a claim pays for, by kind."""
+        found = [(kind, self._handlers[kind].options.price) for kind in self.kinds()]
+        return [gate for kind, price in found if price is not None and (gate := price.gate(kind)) is not None]
+
     def get(self, kind: str) -> RegisteredHandler | None:
         return self._handlers.get(kind)
 
@@ -142,14 +187,21 @@ class HandlerRegistry:
         return f"HandlerRegistry({', '.join(self.kinds())})"
 
     def _add(self, entry: RegisteredHandler) -> None:
+        if entry.options.price is not None:
+            check_affordable(entry.kind, entry.options.price, self._limits)
         if entry.kind in self._handlers:
             log.info("handler_replaced kind=%s", entry.kind)
         self._handlers[entry.kind] = entry
+        self.priced_by_payload = frozenset(
+            kind
+            for kind, one in self._handlers.items()
+            if one.options.price is not None and one.options.price.gate(kind) is None
+        )
         self.version += 1
 
 
 def _options(kind: str, options: dict[str, Any]) -> HandlerOptions:
-    legal = {f.name for f in dataclasses.fields(HandlerOptions)}
+    legal = {f.name for f in dataclasses.fields(HandlerOptions) if f.init}
     for name in options:
         if name not in legal:
             from forge_jobs.config import unknown_key

@@ -133,6 +133,8 @@ class QueueRuntime:
         env.heartbeat = Heartbeat(env, self.queues)
         self._hurry.clear()
         self._supervisors = []
+        for declaration in handlers.limits():
+            await storage.rate_limits.ensure(declaration)
         for queue in self.queues:
             await storage.queues.ensure(queue)
             line = env.exchanger.lines[queue] = Line(env, queue)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.process import ProcessRow
+from forge_jobs.storage.types.rate_limit import RateLimit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,3 +38,10 @@ async def find_unserved(storage: Storage, processes: Sequence[ProcessRow]) -> li
             Unserved(queue=queue, kind=kind, jobs=count) for kind, count in sorted(kinds.items()) if kind not in known
         ]
     return found
+
+
+def unknown_scopes(wanted: Collection[str], limits: Sequence[RateLimit]) -> set[str]:
+    """Those scopes that no limit is for: what they limit waits for ever."""
+    known = {limit.scope for limit in limits}
+    patterns = tuple(f"{limit.scope}:" for limit in limits if limit.per_key)
+    return {scope for scope in wanted if scope not in known and not scope.startswith(patterns)}

@@ -107,8 +107,13 @@ def settle(job: JobState, outcome: FinalizeOutcome) -> Transition:
                 cause="throttled",
                 due_in=delay,
             )
-        case Released():
-            return Transition(state=_to(job, JobStatus.PENDING, attempts=_one_less(job)), event=EventType.RELEASED)
+        case Released(delay=delay):
+            return Transition(
+                state=_to(job, JobStatus.PENDING, attempts=_one_less(job)),
+                event=EventType.RELEASED,
+                cause=None if delay is None else "rate_limited",
+                due_in=delay,
+            )
         case _:
             assert_never(outcome)
 

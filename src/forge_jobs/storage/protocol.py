@@ -40,11 +40,14 @@ from forge_jobs.storage.types.job import (
 from forge_jobs.storage.types.lease import Lease
 from forge_jobs.storage.types.process import BeatAnswer, Claimed, ProcessInfo, ProcessRow
 from forge_jobs.storage.types.queue import QueueChange, QueueCounts, QueueSettings
+from forge_jobs.storage.types.rate_limit import Acquired, Gate, RateLimit, RateLimitDeclaration
 from forge_jobs.storage.types.share import Assignment, Share, Standing
 
 PYTHON = Actor()
 CLUSTER: Final = "/cluster"
 """A wake with this name among its queues, which no queue can have, says that processes, totals or shares changed."""
+LIMITS: Final = "/limits"
+"""A wake with this name says that a rate limit was changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +56,10 @@ class ClaimRequest:
 
     `slots` are the process ids of the free slots, as many as `limit`; job n goes to slot n. Only `kinds` are
     taken. With `alone` the store gives one job whose next crash would be its last, or of `alone_kinds`, and
-    nothing else; without it such jobs are left. After `valid_until_us`, on the host's elapsed clock, nothing is
-    taken: a claim that was held up, perhaps because its process stood still, is based on what is no longer true.
+    nothing else; without it such jobs are left. `gates` are the kinds that are paid for: no more of them are
+    taken than their scope holds tokens for, and these are spent with the claim. After `valid_until_us`, on the host's
+    elapsed clock, nothing is taken: a claim that was held up, perhaps because its process stood still, is based on
+    what is no longer true.
     """
 
     queue: str
@@ -64,6 +69,7 @@ class ClaimRequest:
     alone: bool = False
     alone_kinds: tuple[str, ...] = ()
     valid_until_us: int | None = None
+    gates: tuple[Gate, ...] = ()
 
     @property
     def limit(self) -> int:
@@ -76,7 +82,8 @@ class Claim:
 
     `more`: the limit was reached, so there may be others. `alone_waiting`: a ready job waits to run alone.
     `next_due_us`: when the queue's next job falls due or its cool-down ends, if the limit was not reached;
-    `now_us` is the store's time of the claim.
+    `now_us` is the store's time of the claim. `limited`: the scopes of gates that can pay for no job at the moment,
+    each with how many microseconds until they can.
     """
 
     queue: str
@@ -85,6 +92,7 @@ class Claim:
     more: bool = False
     alone_waiting: bool = False
     next_due_us: int | None = None
+    limited: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,6 +345,55 @@ class ShareStore(Protocol):
         """
 
 
+class RateLimitStore(Protocol):
+    """Rate limits by scope: token buckets that all processes share, by the store's time.
+
+    A scope such as `slack:team-42` that does not exist is made from the limit `slack` if that is `per_key`.
+    """
+
+    async def acquire(self, scope: str, cost: float = 1, *, park: bool = False) -> Acquired:
+        """Take `cost` tokens, or none and be told when to ask again: 50 ms to 60 s, and 60 s for an unknown scope.
+
+        Concurrent callers of a process share a transaction. With `park` a refusal says when this caller's turn comes,
+        at most 5 minutes, with a part of the refill of its own.
+
+        Raises:
+            InvalidInput: the cost is not a number above 0, or more than the capacity.
+            OutcomeUnknown: the answer was lost; the tokens may be spent.
+        """
+
+    async def drain(self, scope: str, retry_after: float | timedelta | None = None) -> bool:
+        """Empty the bucket, and with a hint (0 s to 7 days) keep it shut for that long; False: no such scope."""
+
+    async def ensure(self, declaration: RateLimitDeclaration) -> RateLimit:
+        """The limit; made with a full bucket if it is missing, and never changed."""
+
+    async def add(self, declaration: RateLimitDeclaration, *, actor: Actor = PYTHON) -> bool:
+        """The same as an operator's act. False: it exists, and stays as it is."""
+
+    async def change(
+        self,
+        scope: str,
+        *,
+        capacity: float | None = None,
+        refill_per_s: float | None = None,
+        actor: Actor = PYTHON,
+    ) -> RateLimit:
+        """Tune a limit, and every scope made from it. Tokens beyond a new capacity are gone; none are given.
+
+        Raises:
+            NotFound: there is no such scope.
+        """
+
+    async def remove(self, scope: str, *, actor: Actor = PYTHON) -> bool:
+        """Forget a limit and the scopes made from it: what they limit waits. False: there was none."""
+
+    async def get(self, scope: str) -> RateLimit | None: ...
+
+    async def list(self) -> list[RateLimit]:
+        """All scopes by name, as they are now."""
+
+
 class EventStore(Protocol):
     """Job events: pushed into a bounded buffer after the change they tell of committed, flushed in chunks."""
 
@@ -397,6 +454,8 @@ class Storage(Protocol):
     @property
     def shares(self) -> ShareStore: ...
     @property
+    def rate_limits(self) -> RateLimitStore: ...
+    @property
     def events(self) -> EventStore: ...
     @property
     def audit(self) -> AuditStore: ...
@@ -419,5 +478,5 @@ class Storage(Protocol):
 __all__ = [
     "AuditStore", "BeatAnswer", "Claim", "ClaimRequest", "Claimed", "ErrorEntry", "EventStore", "Exchange",
     "Heart", "JobRow", "JobStore", "JobTransaction", "LeaseStore", "MaintenanceStore", "ProcessStore", "QueueStore",
-    "ShareStore", "Storage",
+    "RateLimitStore", "ShareStore", "Storage",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from forge_jobs.storage.protocol import ClaimRequest
 from forge_jobs.storage.types.finalize import Crashed, Dead, ErrorText, Failed, Throttled
 from forge_jobs.storage.types.job import EnqueueRequest, ErrorKind
 from forge_jobs.storage.types.process import ProcessInfo, ProcessState
+from forge_jobs.storage.types.rate_limit import Gate
 
 QUEUE: Final = "mail"
 KIND: Final = "send"
@@ -29,10 +30,13 @@ def make_claim(
     host_id: str = HOST,
     alone: bool = False,
     alone_kinds: tuple[str, ...] = (),
+    gates: tuple[Gate, ...] = (),
 ) -> ClaimRequest:
     """A wish for `limit` jobs, with as many slots of `host_id`."""
     slots = tuple(f"{queue}-{slot}-{host_id}" for slot in range(limit))
-    return ClaimRequest(queue=queue, kinds=kinds, host_id=host_id, slots=slots, alone=alone, alone_kinds=alone_kinds)
+    return ClaimRequest(
+        queue=queue, kinds=kinds, host_id=host_id, slots=slots, alone=alone, alone_kinds=alone_kinds, gates=gates
+    )
 
 
 def make_process(host_id: str = HOST, **fields: Any) -> ProcessInfo:

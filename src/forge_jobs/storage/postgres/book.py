@@ -55,6 +55,9 @@ _TEXT: Final = [
     "slots",
     "rows",
     "holder",
+    "scope",
+    "scopes",
+    "template",
 ]
 _BIGINT: Final = [
     "now",
@@ -90,6 +93,7 @@ _BIGINT: Final = [
     "ttl",
     "share",
     "open",
+    "per_key",
 ]
 _DOUBLE: Final = [
     "current",
@@ -99,6 +103,8 @@ _DOUBLE: Final = [
     "backoff_base_s",
     "backoff_cap_s",
     "backoff_jitter",
+    "capacity",
+    "refill_per_s",
 ]
 TYPES: Final = {
     **dict.fromkeys(_TEXT, "text"),

@@ -47,8 +47,9 @@ log = logging.getLogger("forge_jobs.postgres")
 
 LANE_OF: Final = {"settle": "exchange", "claim": "exchange", "enqueue": "enqueue"}
 """The lane of an operation, by its label; all others that write share one."""
-REPEATABLE: Final = frozenset({"read", "enqueue", "progress", "lease", "share", "process"})
-"""Operations that may be run again though they may have happened: once or twice comes to the same."""
+REPEATABLE: Final = frozenset({"read", "enqueue", "progress", "lease", "share", "process", "limits"})
+"""Operations that may be run again though they may have happened: once or twice comes to the same, or for tokens of a
+rate limit to less than there are."""
 AGAIN_S: Final = (0.01, 0.2)
 """Shortest and longest pause before a transaction that met a conflict is tried again."""
 WATCH_S: Final = 0.25

@@ -7,6 +7,7 @@ Python, row by row, before it in the same transaction.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from forge_jobs.storage.postgres.connection import PostgresTx
 from forge_jobs.storage.protocol import Claim, ClaimRequest
 from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.driver import Row, Tx
+from forge_jobs.storage.sql.gates import Gates
 from forge_jobs.storage.sql.settle import Exchanged, Settlements, settle_jobs
 from forge_jobs.storage.types.finalize import APPLIED_DONE, Done, Finalize, Lost, Repeated, Settled
 from forge_jobs.storage.types.job import JobRecord
@@ -43,22 +45,43 @@ def exchange(tx: Tx, settlements: Sequence[Finalize], claims: Sequence[ClaimRequ
         settled = settle_jobs(tx, others)
         answers = {id(item): answer for item, answer in zip(others, settled.answers, strict=True)}
     asked = [request for request in claims if request.limit and request.kinds]
-    rows = tx.only(
-        EXCHANGE,
-        {
-            "done": _encode({job_id: item.fence for job_id, item in done.items()}).decode() if done else None,
-            "asked": _encode([_asked(request) for request in asked]).decode() if asked else None,
-            "grace": GRACE_US,
-            "at": tx.injected_us,
-        },
-    )
-    _note_done(rows[0], done, answers, settled)
+    text = _encode({job_id: item.fence for job_id, item in done.items()}).decode() if done else None
+    if any(request.gates for request in asked):
+        first, found = _exchange_paid(tx, text, asked)
+    else:
+        rows = _exchange(tx, text, [_asked(request) for request in asked])
+        first = rows[0]
+        found = {id(request): _claim(request, row) for request, row in zip(asked, rows[1:], strict=True)}
+    _note_done(first, done, answers, settled)
     settled.answers = (
         [answers.get(id(item), APPLIED_DONE) for item in settlements] if answers else [APPLIED_DONE] * len(settlements)
     )
-    now_us: int = rows[0][0]
-    found = {id(request): _claim(request, row) for request, row in zip(asked, rows[1:], strict=True)}
+    now_us: int = first[0]
     return settled, [found.get(id(c)) or Claim(queue=c.queue, jobs=(), now_us=now_us) for c in claims], now_us
+
+
+def _exchange(tx: PostgresTx, done: str | None, asked: Sequence[dict[str, Any]]) -> list[Row]:
+    """The statement itself: a row of what was settled, then one for each claim."""
+    text = _encode(asked).decode() if asked else None
+    return tx.only(EXCHANGE, {"done": done, "asked": text, "grace": GRACE_US, "at": tx.injected_us})
+
+
+def _exchange_paid(tx: PostgresTx, done: str | None, asked: Sequence[ClaimRequest]) -> tuple[Row, dict[int, Claim]]:
+    """With claims that are paid for: the buckets are locked before and written after, and each claim goes by itself,
+    since what it leaves is for the next."""
+    gates = Gates(tx, asked)
+    first: Row | None = None
+    found: dict[int, Claim] = {}
+    for request in asked:
+        passing = gates.passing(request)
+        first_row, *rows = _exchange(tx, done, [_asked_paid(passing, gates)] if passing.kinds else [])
+        claim = _claim(request, rows[0]) if rows else Claim(queue=request.queue, jobs=(), now_us=first_row[0])
+        gates.pay(request, claim.jobs)
+        found[id(request)] = replace(claim, limited=gates.limited(request))
+        first, done = first or first_row, None
+    gates.close()
+    assert first is not None
+    return first, found
 
 
 def _note_done(first: Row, done: dict[JobId, Finalize], answers: dict[int, Settled], settled: Settlements) -> None:
@@ -77,6 +100,14 @@ def _asked(request: ClaimRequest) -> dict[str, Any]:
         "alone": request.alone,
         "alone_kinds": tuple(set(request.kinds).intersection(request.alone_kinds)),
     }
+
+
+def _asked_paid(request: ClaimRequest, gates: Gates) -> dict[str, Any]:
+    paid = [
+        {"paid_kind": gate.kind, "scope": gate.scope, "cost": gate.cost, "tokens": gates.tokens(gate.scope)}
+        for gate in request.gates
+    ]
+    return {**_asked(request), "gates": paid or None}
 
 
 def _claim(request: ClaimRequest, row: Row) -> Claim:

@@ -207,3 +207,26 @@ WHERE queue = :queue AND host_id <> :host AND open > (
   SELECT count(*) FROM forge_jobs j
   WHERE j.host_id = forge_shares.host_id AND j.status = 'in_progress' AND j.queue = forge_shares.queue)
   AND host_id NOT IN (SELECT host_id FROM forge_processes WHERE heartbeat_at > :now - :stale)
+
+-- name: lock_buckets
+-- FOR UPDATE in one order: whoever pays from a bucket has it alone, and two who pay from several never cross.
+SELECT scope, capacity, refill_per_s, tokens, blocked_us, parked_us, greatest(:now - updated_at, 0)
+FROM forge_rate_limits WHERE scope IN (SELECT value FROM json_each(:scopes)) ORDER BY scope FOR UPDATE
+
+-- name: write_bucket
+UPDATE forge_rate_limits SET tokens = r.tokens, blocked_us = r.blocked_us, parked_us = r.parked_us,
+  updated_at = greatest(updated_at, :now)
+FROM jsonb_to_recordset(CAST(:rows AS jsonb))
+  AS r (bucket text, tokens double precision, blocked_us bigint, parked_us bigint)
+WHERE forge_rate_limits.scope = r.bucket
+
+-- name: list_rate_limits
+SELECT scope, capacity, refill_per_s, tokens, blocked_us, parked_us, greatest(:now - updated_at, 0),
+  per_key, template, changed_at, changed_by
+FROM forge_rate_limits WHERE :scope IS NULL OR scope = :scope ORDER BY scope
+
+-- name: delete_idle_limits
+DELETE FROM forge_rate_limits WHERE scope = ANY (ARRAY(
+  SELECT scope FROM forge_rate_limits
+  WHERE template IS NOT NULL AND updated_at < CAST(:before AS bigint) AND blocked_us < :now - updated_at
+    AND tokens + (:now - updated_at) / 1000000.0 * refill_per_s >= capacity LIMIT :limit FOR UPDATE SKIP LOCKED))

@@ -8,6 +8,7 @@ several kinds the heads of each are merged, stopping where a kind's next job com
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -16,6 +17,7 @@ from forge_jobs.ids import JobId
 from forge_jobs.storage.protocol import Claim, ClaimRequest
 from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.driver import Tx
+from forge_jobs.storage.sql.gates import Gates
 from forge_jobs.storage.sql.rows import to_json
 from forge_jobs.storage.sql.settle import Exchanged, Settlements, settle_jobs
 from forge_jobs.storage.types.finalize import Finalize
@@ -51,10 +53,21 @@ FEW_KINDS: Final = 4
 def exchange(tx: Tx, settlements: Sequence[Finalize], claims: Sequence[ClaimRequest]) -> Exchanged:
     """Settle, then claim, statement by statement; see `JobStore.settle_and_claim`."""
     settled = settle_jobs(tx, settlements) if settlements else Settlements([])
-    return settled, [claim_jobs(tx, request) for request in claims], tx.now_us
+    if not any(request.gates for request in claims):
+        return settled, [claim_jobs(tx, request) for request in claims], tx.now_us
+    gates = Gates(tx, claims)
+    claimed = [_claim_paid(tx, request, gates) for request in claims]
+    gates.close()
+    return settled, claimed, tx.now_us
 
 
-def claim_jobs(tx: Tx, request: ClaimRequest) -> Claim:
+def _claim_paid(tx: Tx, request: ClaimRequest, gates: Gates) -> Claim:
+    claim = claim_jobs(tx, gates.passing(request), gates)
+    gates.pay(request, claim.jobs)
+    return replace(claim, limited=gates.limited(request))
+
+
+def claim_jobs(tx: Tx, request: ClaimRequest, gates: Gates | None = None) -> Claim:
     """Take up to `request.limit` jobs of the queue; see `JobStore.claim`."""
     if request.limit == 0 or not request.kinds:
         return Claim(queue=request.queue, jobs=(), now_us=tx.now_us)
@@ -62,7 +75,7 @@ def claim_jobs(tx: Tx, request: ClaimRequest) -> Claim:
     if gate is not None:
         return Claim(queue=request.queue, jobs=(), now_us=tx.now_us, next_due_us=gate[0])
     _promote(tx, request)
-    heads = _alone(tx, request) if request.alone else _heads(tx, request)
+    heads = _alone(tx, request) if request.alone else _heads(tx, request, gates)
     more = len(heads) == request.limit
     return Claim(
         queue=request.queue,
@@ -113,11 +126,35 @@ def _next_due(tx: Tx, queue: str) -> int | None:
     return None if row is None else row[0]
 
 
-def _heads(tx: Tx, request: ClaimRequest) -> list[Head]:
+def _heads(tx: Tx, request: ClaimRequest, gates: Gates | None) -> list[Head]:
+    if gates is not None and request.gates:
+        return _heads_paid(tx, request, gates)
     best: list[Head] = []
     for kind in _kinds(tx, request):
         heads = _heads_of(tx, request.queue, kind, request.limit)
         best = heads if not best else sorted(best + heads)[: request.limit]
+    return best
+
+
+def _heads_paid(tx: Tx, request: ClaimRequest, gates: Gates) -> list[Head]:
+    """The first jobs in claim order that can be paid for; those that cannot are passed by."""
+    gate_of = {gate.kind: gate for gate in request.gates}
+    left = {gate.scope: gates.tokens(gate.scope) for gate in request.gates}
+    found: list[tuple[Head, str]] = []
+    for kind in _kinds(tx, request):
+        gate = gate_of.get(kind)
+        most = request.limit if gate is None else int(min(request.limit, left[gate.scope] // gate.cost))
+        found += [(head, kind) for head in _heads_of(tx, request.queue, kind, most)] if most else []
+    best: list[Head] = []
+    for head, kind in sorted(found):
+        gate = gate_of.get(kind)
+        if gate is not None:
+            if left[gate.scope] < gate.cost:
+                continue
+            left[gate.scope] -= gate.cost
+        best.append(head)
+        if len(best) == request.limit:
+            break
     return best
 
 

@@ -23,6 +23,7 @@ DELETE_EVENTS_OF_JOBS = statement("delete_events_of_jobs")
 DELETE_OLD_EVENTS = statement("delete_old_events")
 DELETE_OLD_AUDIT = statement("delete_old_audit")
 DELETE_LAPSED_HOLDS = statement("delete_lapsed_holds")
+DELETE_IDLE_LIMITS = statement("delete_idle_limits")
 LIST_AUDIT = statement("list_audit")
 
 BATCH: Final = 500
@@ -31,6 +32,8 @@ PAUSE_S: Final = 0.01
 DAY_US: Final = 86_400_000_000
 EVENTS_KEPT_DAYS: Final = 30
 AUDIT_KEPT_DAYS: Final = 365
+IDLE_LIMITS_KEPT_DAYS: Final = 1
+"""A keyed bucket that is full again is as good as a new one."""
 
 
 class SqlAudit:
@@ -62,6 +65,7 @@ async def cleanup(driver: Driver) -> CleanupReport:
         events=await _in_batches(driver, DELETE_OLD_EVENTS, EVENTS_KEPT_DAYS),
         audit=await _in_batches(driver, DELETE_OLD_AUDIT, AUDIT_KEPT_DAYS),
         unique_holds=await _in_batches(driver, DELETE_LAPSED_HOLDS, 0),
+        rate_limits=await _in_batches(driver, DELETE_IDLE_LIMITS, IDLE_LIMITS_KEPT_DAYS),
     )
 
 

@@ -18,6 +18,7 @@ from forge_jobs.storage import lifecycle
 from forge_jobs.storage.protocol import Claim
 from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.driver import Tx
+from forge_jobs.storage.sql.rate_limits import drain_bucket
 from forge_jobs.storage.sql.rows import to_json
 from forge_jobs.storage.sql.write import Locked, lock, write_transition
 from forge_jobs.storage.types.event import JobEvent
@@ -120,6 +121,8 @@ def _settle_one(tx: Tx, item: Finalize, result: Settlements) -> Settled:
     status = transition.state.status
     if isinstance(item.outcome, Throttled) and status is JobStatus.PENDING and item.outcome.cool_down:
         _cool_down(tx, job, item.outcome)
+    if isinstance(item.outcome, Throttled) and item.outcome.scope is not None:
+        drain_bucket(tx, item.outcome.scope, duration_us(item.outcome.delay) if item.outcome.hinted else 0)
     if status is JobStatus.DONE:
         _decay(tx, {job.queue})
     if status in lifecycle.WAITING and (transition.due_in is None or transition.due_in <= timedelta(0)):

@@ -248,3 +248,26 @@ WHERE queue = :queue AND host_id <> :host AND open > 0
   AND open > (
     SELECT count(*) FROM forge_jobs j INDEXED BY forge_jobs_running
     WHERE j.host_id = forge_shares.host_id AND j.status = 'in_progress' AND j.queue = forge_shares.queue)
+
+-- name: lock_buckets
+-- Nothing to lock: a write transaction is alone. How long ago is measured on the boot-time clock.
+SELECT scope, capacity, refill_per_s, tokens, blocked_us, parked_us,
+  CASE WHEN boot = :boot AND tick_us <= :tick THEN :tick - tick_us ELSE max(:now - updated_at, 0) END
+FROM forge_rate_limits WHERE scope IN (SELECT value FROM json_each(:scopes))
+
+-- name: write_bucket
+UPDATE forge_rate_limits SET tokens = :tokens, blocked_us = :blocked_us, parked_us = :parked_us, updated_at = :now,
+  tick_us = :tick, boot = :boot
+WHERE scope = :bucket
+
+-- name: list_rate_limits
+SELECT scope, capacity, refill_per_s, tokens, blocked_us, parked_us,
+  CASE WHEN boot = :boot AND tick_us <= :tick THEN :tick - tick_us ELSE max(:now - updated_at, 0) END,
+  per_key, template, changed_at, changed_by
+FROM forge_rate_limits WHERE :scope IS NULL OR scope = :scope ORDER BY scope
+
+-- name: delete_idle_limits
+DELETE FROM forge_rate_limits WHERE scope IN (
+  SELECT scope FROM forge_rate_limits
+  WHERE template IS NOT NULL AND updated_at < :before AND blocked_us < :now - updated_at
+    AND tokens + (:now - updated_at) / 1000000.0 * refill_per_s >= capacity LIMIT :limit)

@@ -84,3 +84,5 @@ class CleanupReport:
     events: int = 0
     audit: int = 0
     unique_holds: int = 0
+    rate_limits: int = 0
+    """Keyed buckets that are full and unused."""

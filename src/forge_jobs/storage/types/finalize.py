@@ -31,12 +31,14 @@ class Throttled:
     """The upstream refused: due again after `delay`, no attempt burnt.
 
     `cool_down` opens the queue's cool-down window if the queue is so configured; `hinted` says that `delay`
-    came from the upstream, so that the window's curve is not raised beyond its first step.
+    came from the upstream, so that the window's curve is not raised beyond its first step. `scope` is the rate limit
+    that the job was paid from: it is drained, and stays shut for `delay` if that was a hint.
     """
 
     delay: timedelta
     hinted: bool
     cool_down: bool = True
+    scope: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +58,12 @@ class Dead:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The run was interrupted or never started: back to pending with its attempt restored."""
+    """The run was interrupted or never started: back to pending with its attempt restored.
+
+    With a `delay`, a rate limit had no tokens for it: due again then.
+    """
+
+    delay: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

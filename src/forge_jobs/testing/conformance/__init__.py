@@ -27,7 +27,7 @@ pytest.register_assert_rewrite(
         for module in (
             "admin", "arrange", "cancel", "claim", "cluster", "cluster_histories", "dedupe", "durability",
             "enqueue", "events", "finalize", "heartbeat", "lifecycle_matrix", "model", "processes", "queues",
-            "reaper", "retention", "state_machine", "throttle",
+            "rate_limits", "reaper", "retention", "state_machine", "throttle",
         )
     )
 )  # fmt: skip
@@ -76,6 +76,13 @@ from forge_jobs.testing.conformance.queues import (  # noqa: E402
     TestQueueCounts,
     TestQueueSettings,
 )
+from forge_jobs.testing.conformance.rate_limits import (  # noqa: E402
+    TestDrain,
+    TestKeyedLimits,
+    TestPaidClaims,
+    TestRateLimit,
+    TestTuneLimits,
+)
 from forge_jobs.testing.conformance.reaper import TestClockOfOneHost, TestExpire, TestRevive  # noqa: E402
 from forge_jobs.testing.conformance.retention import TestRetention  # noqa: E402
 from forge_jobs.testing.conformance.state_machine import TestStateMachine  # noqa: E402
@@ -88,11 +95,11 @@ from forge_jobs.testing.conformance.throttle import (  # noqa: E402
 __all__ = [
     "Backend", "TestActOnMany", "TestAttempts", "TestAudit", "TestCancel", "TestClaim", "TestClaimAlone",
     "TestClaimAndSettings", "TestClockOfOneHost", "TestClusterHistories", "TestCoolDown", "TestCoolDownIsForgotten",
-    "TestCounts", "TestDedupe", "TestDedupeInBulk", "TestDelete", "TestDeleteQueue", "TestEnqueue",
+    "TestCounts", "TestDedupe", "TestDedupeInBulk", "TestDelete", "TestDeleteQueue", "TestDrain", "TestEnqueue",
     "TestEnqueueAgain", "TestEnqueueBulk", "TestErrors", "TestEvents", "TestExpire", "TestFilter", "TestFinalize",
-    "TestFullQueue", "TestHeartbeat", "TestLeases", "TestLifecycleMatrix", "TestList", "TestNextDue",
-    "TestOpenSlots", "TestPause", "TestProcesses", "TestProgress", "TestQueueCounts", "TestQueueSettings",
-    "TestRebalance", "TestReopen", "TestRetention", "TestRetry", "TestRevive", "TestRunNow", "TestSettleAndClaim",
-    "TestShares", "TestStateMachine", "TestThrottled", "TestTwoStores", "TestUniqueFor", "TestWake", "beater",
-    "clock", "neighbour", "storage",
+    "TestFullQueue", "TestHeartbeat", "TestKeyedLimits", "TestLeases", "TestLifecycleMatrix", "TestList",
+    "TestNextDue", "TestOpenSlots", "TestPaidClaims", "TestPause", "TestProcesses", "TestProgress", "TestQueueCounts",
+    "TestQueueSettings", "TestRateLimit", "TestRebalance", "TestReopen", "TestRetention", "TestRetry", "TestRevive",
+    "TestRunNow", "TestSettleAndClaim", "TestShares", "TestStateMachine", "TestThrottled", "TestTuneLimits",
+    "TestTwoStores", "TestUniqueFor", "TestWake", "beater", "clock", "neighbour", "storage",
 ]  # fmt: skip

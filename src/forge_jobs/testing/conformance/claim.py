@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -329,6 +330,21 @@ class TestClaimAlone:
 
 
 class TestSettleAndClaim:
+    async def test_a_claim_that_was_held_up_for_too_long_takes_nothing_and_what_ended_is_settled(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        first, second = await add_many(storage, 2)
+        job = await take_one(storage)
+        until = clock.elapsed_us()
+        clock.advance(1)
+        late = replace(make_claim(1), valid_until_us=until)
+        answer = await storage.jobs.settle_and_claim([Finalize(job.id, job.fence, Done(), job)], [late])
+        assert (answer.settled, answer.claims[0].jobs) == ((Applied(status=JobStatus.DONE),), ())
+        assert (await read(storage, second)).status == JobStatus.PENDING
+        in_time = replace(make_claim(1), valid_until_us=clock.elapsed_us())
+        assert [job.id for job in (await storage.jobs.claim(in_time)).jobs] == [second]
+        assert first == job.id
+
     async def test_nothing_asked_is_nothing_done(self, storage: Storage) -> None:
         exchange = await storage.jobs.settle_and_claim([])
         assert (exchange.settled, exchange.claims) == ((), ())

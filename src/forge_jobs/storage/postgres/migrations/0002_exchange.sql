@@ -38,7 +38,9 @@ END $$;
 -- Take up to `_room` jobs of the queue in claim order; rows that another claim has locked are walked past.
 -- Each kind has its own stretch of the index. With several, a look without locks tells how many of the first `_room`
 -- belong to each, so that no more rows are locked than are taken.
-CREATE FUNCTION {schema}.take_1(_queue text, _kinds text[], _slots text[], _host text, _now bigint)
+-- `_gates`: kinds that are paid for, with their scope, cost and the tokens of the scope, or null.
+CREATE FUNCTION {schema}.take_1(
+  _queue text, _kinds text[], _slots text[], _host text, _gates jsonb, _now bigint)
 RETURNS SETOF {schema}.jobs LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET plan_cache_mode = force_generic_plan AS $$
@@ -55,7 +57,27 @@ BEGIN
       FROM present WHERE present.kind IS NOT NULL)
     SELECT coalesce(array_agg(kind), '{}') INTO _kinds FROM present WHERE kind = ANY (_kinds);
   END IF;
-  IF cardinality(_kinds) > 1 THEN
+  IF _gates IS NOT NULL THEN
+    -- As below; of a scope no more than it has tokens for, whichever of its kinds stands first.
+    WITH heads AS (
+      SELECT k.kind, g.scope, g.cost, g.tokens, h.priority, h.scheduled_at, h.id
+      FROM unnest(_kinds) AS k (kind)
+      LEFT JOIN jsonb_to_recordset(_gates)
+        AS g (paid_kind text, scope text, cost double precision, tokens double precision) ON g.paid_kind = k.kind
+      CROSS JOIN LATERAL (
+        SELECT j.priority, j.scheduled_at, j.id FROM {schema}.jobs j
+        WHERE j.queue = _queue AND j.kind = k.kind AND j.ready = 1 AND j.alone = 0 AND j.scheduled_at <= _now
+          AND (j.expires_at IS NULL OR j.expires_at > _now)
+        ORDER BY j.priority, j.scheduled_at, j.id
+        LIMIT CASE WHEN g.cost IS NULL THEN _room ELSE least(_room, floor(g.tokens / g.cost)) END::integer) h),
+    paid AS (
+      SELECT *, sum(cost) OVER (PARTITION BY scope ORDER BY priority, scheduled_at, id) AS spent FROM heads)
+    SELECT coalesce(array_agg(kind), '{}'), coalesce(array_agg(jobs), '{}') INTO _kinds, _quota
+    FROM (SELECT kind, count(*)::integer AS jobs
+          FROM (SELECT kind FROM paid WHERE scope IS NULL OR spent <= tokens
+                ORDER BY priority, scheduled_at, id LIMIT _room) AS first
+          GROUP BY kind) AS counted;
+  ELSIF cardinality(_kinds) > 1 THEN
     WITH heads AS (
       SELECT k.kind FROM unnest(_kinds) AS k (kind) CROSS JOIN LATERAL (
         SELECT j.priority, j.scheduled_at, j.id FROM {schema}.jobs j
@@ -153,7 +175,7 @@ BEGIN
   unsettled := NULL;
   FOR _claim IN
     SELECT * FROM jsonb_to_recordset(coalesce(_asked, '[]')::jsonb) AS asked (
-      queue text, kinds text[], slots text[], host text, alone boolean, alone_kinds text[])
+      queue text, kinds text[], slots text[], host text, alone boolean, alone_kinds text[], gates jsonb)
   LOOP
     PERFORM pg_advisory_xact_lock_shared({schema}.gate_key(_claim.queue));
     _now := coalesce(_at, {schema}.now_us());
@@ -188,7 +210,7 @@ BEGIN
         INTO jobs, more
         FROM {schema}.take_1(_claim.queue,
           ARRAY(SELECT kind FROM unnest(_claim.kinds) AS kind WHERE kind <> ALL (_claim.alone_kinds)),
-          _claim.slots, _claim.host, _now) AS taken;
+          _claim.slots, _claim.host, _claim.gates, _now) AS taken;
         alone_waiting := EXISTS (
           SELECT FROM unnest(_claim.kinds) AS k (kind) CROSS JOIN LATERAL (
             SELECT FROM {schema}.jobs j WHERE j.queue = _claim.queue AND j.kind = k.kind AND j.ready = 1 AND j.alone = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 import threading
 import time
@@ -99,6 +100,7 @@ async def test_idle_slots_change_hands_at_once_with_the_usual_timings(world: Wor
 async def test_without_any_wake_slots_change_hands_a_little_later(world: World, tmp_path: Path) -> None:
     """Two stores on one file whose sockets cannot be made: nobody is told anything."""
     directory = socket_directory(tmp_path / "jobs.db")
+    shutil.rmtree(directory, ignore_errors=True)  # of a file that had this number before and whose owner was killed
     directory.write_text("in the way")
     async with open_storage(world.storage.url) as elsewhere:
         other = World(elsewhere, None)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from forge_jobs.observe import tell
 from forge_jobs.runtime.admission import refusals
 from forge_jobs.runtime.running import Run, RunState
-from forge_jobs.runtime.toll import Toll
+from forge_jobs.runtime.toll import NEVER, Toll
 from forge_jobs.runtime.worker import Slot
 from forge_jobs.storage.error import Busy, StorageError, StoreFull, StoreUnavailable
 from forge_jobs.storage.protocol import CLUSTER, LIMITS, Claim, ClaimRequest
@@ -136,10 +136,11 @@ class Line:
         self.due_at = float("inf") if due is None else now + max(due - claim.now_us, 0) / 1e6 + 0.001
         self.due_at = min(self.due_at, opens_at)
 
-    def wait_until(self, moment: float) -> None:
-        """Nothing can be claimed before that."""
+    def shut_until(self, opens_at: float, now: float) -> None:
+        """Rate limits have tokens for no kind before that."""
         self.permit = False
-        self.poll_at = self.due_at = moment
+        self.poll_at = now + self._poll_s
+        self.due_at = opens_at
 
     def failed(self, now: float) -> None:
         self.permit = True
@@ -396,9 +397,9 @@ class Exchanger:
         self._rotation = (self._rotation + 1) % len(wanting)
         wanting = wanting[self._rotation :] + wanting[: self._rotation]
         kinds, gates, opens_at = self._toll.passing(now)
-        if not kinds:
+        if not kinds and opens_at < NEVER:
             for line in wanting:
-                line.wait_until(opens_at)
+                line.shut_until(opens_at, now)
             return []
         alone_kinds = tuple(kind for kind in kinds if self.env.max_crashes(kind) == 1)
         alone = self._alone_since is not None

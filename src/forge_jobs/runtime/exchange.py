@@ -1,7 +1,8 @@
 """The exchange with the store: finished jobs out, claimed jobs in, together, as often as the store answers.
 
-One request is under way at a time; while it is, outcomes and free slots gather for the next. So batches form by
-themselves, nothing waits for a timer, and a finalize and the next claim share a commit.
+As many requests are under way as the store serves well at once, one or two; while they are, outcomes and free slots
+gather for the next. So batches form by themselves, nothing waits for a timer, and a finalize and the next claim share
+a commit.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("forge_jobs.exchange")
 
 SETTLE_BATCH: Final = 1_000
+HALVE_FROM: Final = 32
+"""From so many outcomes or slots on, half go with a first request and half with a second, so that the handlers of one
+half run while the store works for the other."""
 SETTLE_RETRY_S: Final = (0.1, 0.3, 1.0, 2.0, 4.0, 5.0)
 """Waits between the tries of a finalize; the last repeats until the store answers."""
 CLAIM_RETRY_S: Final = (0.5, 5.0)
@@ -101,10 +105,10 @@ class Line:
         """When the line wants a claim if nobody wakes it before."""
         return min(self.poll_at, self.due_at) if self.open and self._idle else float("inf")
 
-    def take_slots(self, limit: int | None = None) -> tuple[Slot, ...]:
-        """The idle slots, reserved for a claim."""
-        count = len(self._idle) if limit is None else min(limit, len(self._idle))
-        self.permit = False
+    def take_slots(self, limit: int) -> tuple[Slot, ...]:
+        """Up to `limit` idle slots, reserved for a claim."""
+        count = min(limit, len(self._idle))
+        self.permit = count < len(self._idle)
         slots = tuple(self._idle.popleft() for _ in range(count))
         for slot in slots:
             slot.reserved = True
@@ -168,7 +172,9 @@ class Exchanger:
         self._toll = Toll(env)
         self._admitting: set[Claimed] = set()
         """Claimed jobs that are being paid for."""
-        self.in_flight = False
+        self._most_in_flight = env.storage.exchanges_at_once
+        self._sent_at: list[float] = []
+        """When the requests that are under way were sent, oldest first."""
         self._claims_await_beat: int | None = None
         """Set when a claim's answer was lost: no claim before that many beats were accepted."""
         self._alone_since: float | None = None
@@ -234,12 +240,22 @@ class Exchanger:
     @property
     def unsettled(self) -> int:
         """Outcomes that the store does not have yet."""
-        return len(self._outbox) + (1 if self.in_flight else 0)
+        return len(self._outbox) + len(self._sent_at)
+
+    @property
+    def oldest_in_flight(self) -> float | None:
+        """When the oldest request that is under way was sent, by the event loop's clock."""
+        return self._sent_at[0] if self._sent_at else None
 
     # The loop
 
     async def run(self) -> None:
         """Exchange until cancelled."""
+        async with asyncio.TaskGroup() as channels:
+            for number in range(self._most_in_flight):
+                channels.create_task(self._exchange_on(), name=f"forge-exchange-{number}")
+
+    async def _exchange_on(self) -> None:
         while True:
             self._poked.clear()
             if not await self._exchange():
@@ -268,7 +284,8 @@ class Exchanger:
     async def _send(
         self, settlements: list[tuple[Run | None, Finalize]], claims: list[tuple[Line, tuple[Slot, ...], ClaimRequest]]
     ) -> None:
-        self.in_flight = True
+        sent_at = self._loop.time()
+        self._sent_at.append(sent_at)
         try:
             await self._progress(settlements)
             answer = await self.env.storage.jobs.settle_and_claim(
@@ -281,7 +298,7 @@ class Exchanger:
             self._outbox.extendleft(reversed(settlements))
             raise
         finally:
-            self.in_flight = False
+            self._sent_at.remove(sent_at)
         self._settle_failures = self._claim_failures = 0
         for (run, item), settled in zip(settlements, answer.settled, strict=True):
             if run is not None:
@@ -379,12 +396,18 @@ class Exchanger:
             "store_error error=%s class=%s settlements_waiting=%d", error, type(error).__name__, len(self._outbox)
         )
 
+    def _part_of(self, count: int) -> int:
+        """How many of `count` go with the next request."""
+        halve = count >= HALVE_FROM and self._most_in_flight > 1 and not self._sent_at
+        return (count + 1) // 2 if halve else count
+
     def _take_outbox(self) -> list[tuple[Run | None, Finalize]]:
-        if len(self._outbox) <= SETTLE_BATCH:
+        size = min(self._part_of(len(self._outbox)), SETTLE_BATCH)
+        if size == len(self._outbox):
             taken = list(self._outbox)
             self._outbox.clear()
             return taken
-        return [self._outbox.popleft() for _ in range(SETTLE_BATCH)]
+        return [self._outbox.popleft() for _ in range(size)]
 
     # When to claim
 
@@ -405,7 +428,7 @@ class Exchanger:
         alone = self._alone_since is not None
         claims = []
         for line in wanting[:1] if alone else wanting:
-            slots = line.take_slots(1 if alone else None)
+            slots = line.take_slots(1 if alone else self._part_of(line.idle_slots))
             request = ClaimRequest(
                 queue=line.queue,
                 kinds=kinds,
@@ -441,7 +464,7 @@ class Exchanger:
             return False
         if self._alone_since is None:
             return True
-        if not len(self.env.running) and not self._outbox:
+        if not len(self.env.running) and not self._outbox and not self._sent_at:
             return True
         if now - self._alone_since > ALONE_PATIENCE_S:
             self._alone_since, self._alone_rest_until = None, now + ALONE_PATIENCE_S

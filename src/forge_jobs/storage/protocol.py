@@ -444,6 +444,10 @@ class Storage(Protocol):
         """Whether wakes of other processes have a way here that works at the moment; else workers poll at full rate."""
 
     @property
+    def exchanges_at_once(self) -> int:
+        """How many `settle_and_claim` of one process it serves well at the same time: 1 where writers take turns."""
+
+    @property
     def jobs(self) -> JobStore: ...
     @property
     def queues(self) -> QueueStore: ...

@@ -42,7 +42,7 @@ class Heartbeat:
         self._kick = threading.Event()
         self._stop = threading.Event()
         self._waiters: list[asyncio.Future[None]] = []
-        self._strays: dict[Claimed, int] = {}
+        self._strays: dict[Claimed, tuple[int, float]] = {}
         self._thread = threading.Thread(target=self._run, name="forge-heartbeat", daemon=True)
 
     async def start(self) -> None:
@@ -165,12 +165,15 @@ class Heartbeat:
 
     def _release_strays(self, strays: frozenset[Claimed]) -> None:
         """Give back claims that nobody here knows: their answer was lost on the way."""
-        seen = {claimed: self._strays.get(claimed, 0) + 1 for claimed in strays}
-        self._strays = {claimed: beats for claimed, beats in seen.items() if not self.env.exchanger.knows(claimed)}
-        if self.env.exchanger.in_flight:
-            return
-        for claimed, beats in list(self._strays.items()):
-            if beats >= STRAY_BEATS:
+        now, oldest = asyncio.get_running_loop().time(), self.env.exchanger.oldest_in_flight
+        seen = {claimed: self._strays.get(claimed, (0, now)) for claimed in strays}
+        self._strays = {
+            claimed: (beats + 1, since)
+            for claimed, (beats, since) in seen.items()
+            if not self.env.exchanger.knows(claimed)
+        }
+        for claimed, (beats, since) in list(self._strays.items()):
+            if beats >= STRAY_BEATS and (oldest is None or oldest > since):  # no answer on its way can hold it
                 log.warning("stray_released job_id=%s fence=%d", claimed.job_id, claimed.fence)
                 self.env.exchanger.release_stray(claimed)
                 del self._strays[claimed]

@@ -90,7 +90,10 @@ class PostgresDriver:
     def submit(
         self, operation: Operation[T], *, label: str, done: Callable[[T | None, Exception | None], None]
     ) -> None:
-        self._submit(operation, label, done, self.lanes[LANE_OF.get(label, "write")])
+        lane = self.lanes[LANE_OF.get(label, "write")]
+        if lane is self.lanes["exchange"] and lane.busy and not self.lanes["write"].busy:
+            lane = self.lanes["write"]
+        self._submit(operation, label, done, lane)
 
     async def write(self, operation: Operation[T], *, label: str) -> T:
         answer, done = answered_in(self._loop)
@@ -220,6 +223,10 @@ class Lane:
     def cut(self) -> None:
         if self._connection is not None:
             self._connection.cut()
+
+    @property
+    def busy(self) -> bool:
+        return self._under_way > 0
 
     @property
     def connected(self) -> bool:

@@ -64,6 +64,8 @@ class PostgresStorage:
             self._driver.upkeep.count(finished=len(result[0].done))
         return result
 
+    exchanges_at_once: Final = 2
+
     @property
     def wakes_proven(self) -> bool:
         return self._wake.proven

@@ -69,6 +69,8 @@ class SqliteStorage:
         self.maintenance = SqliteMaintenance(driver)
         self._flusher = asyncio.get_running_loop().create_task(self._flush_events(), name="forge-event-flush")
 
+    exchanges_at_once: Final = 1
+
     @property
     def wakes_proven(self) -> bool:
         return True  # the watch on the file sees every commit

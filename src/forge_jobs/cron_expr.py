@@ -268,7 +268,7 @@ def _refused(expr: object, problem: str, reason: str) -> InvalidInput:
 
 def _choice(kind: type[_Word], value: object, name: str) -> _Word:
     try:
-        return kind(value)
+        return kind(str(value))
     except ValueError:
         raise InvalidInput(
             f"{name} {value!r} must be one of {', '.join(kind)}", field=name, reason="invalid_value"

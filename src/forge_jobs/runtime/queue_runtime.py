@@ -18,7 +18,7 @@ from forge_jobs.runtime.deadlines import Deadlines
 from forge_jobs.runtime.env import RuntimeEnv
 from forge_jobs.runtime.exchange import Exchanger, Line
 from forge_jobs.runtime.handler import HandlerRegistry
-from forge_jobs.runtime.loops import cleanup, fence, lag, progress, reaper, rebalance, unserved
+from forge_jobs.runtime.loops import cleanup, cron, fence, lag, progress, reaper, rebalance, unserved
 from forge_jobs.runtime.loops.heartbeat import Heartbeat
 from forge_jobs.runtime.loops.loop import Loop, run_loop
 from forge_jobs.runtime.routing import DefaultRouter, Router
@@ -32,7 +32,7 @@ from forge_jobs.storage.types.job import EnqueueOutcome, EnqueueRequest
 log = logging.getLogger("forge_jobs.runtime")
 
 LOOPS: Final[tuple[Loop, ...]] = (
-    fence.LOOP, reaper.LOOP, rebalance.LOOP, cleanup.LOOP, progress.LOOP, lag.LOOP, unserved.LOOP,
+    fence.LOOP, reaper.LOOP, rebalance.LOOP, cron.LOOP, cleanup.LOOP, progress.LOOP, lag.LOOP, unserved.LOOP,
 )  # fmt: skip
 END_GRACE_S: Final = 2.0
 """How long handlers get to end after their tasks were cancelled."""
@@ -137,6 +137,8 @@ class QueueRuntime:
             await storage.queues.ensure(queue)
             line = env.exchanger.lines[queue] = Line(env, queue)
             self._supervisors.append(Supervisor(env, line, self._slots, self._offered))
+        for declaration in handlers.schedules():
+            await storage.schedules.ensure(declaration)
         await env.heartbeat.start()
         self._unsubscribe = storage.subscribe(env.host_id, env.exchanger.wake)
         await asyncio.gather(*(supervisor.tick() for supervisor in self._supervisors))

@@ -55,6 +55,12 @@ _TEXT: Final = [
     "slots",
     "rows",
     "holder",
+    "settings",
+    "state",
+    "declaration",
+    "edited",
+    "reason",
+    "job_id",
 ]
 _BIGINT: Final = [
     "now",
@@ -90,6 +96,15 @@ _BIGINT: Final = [
     "ttl",
     "share",
     "open",
+    "version",
+    "revision",
+    "next_fire_at",
+    "fired_at",
+    "fire_at",
+    "through",
+    "was",
+    "anew",
+    "forgive",
 ]
 _DOUBLE: Final = [
     "current",

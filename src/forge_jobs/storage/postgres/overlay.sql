@@ -207,3 +207,14 @@ WHERE queue = :queue AND host_id <> :host AND open > (
   SELECT count(*) FROM forge_jobs j
   WHERE j.host_id = forge_shares.host_id AND j.status = 'in_progress' AND j.queue = forge_shares.queue)
   AND host_id NOT IN (SELECT host_id FROM forge_processes WHERE heartbeat_at > :now - :stale)
+
+-- name: lock_schedule
+-- FOR UPDATE: another transaction may be about to change the row.
+SELECT name, settings, state, revision, next_fire_at, last_fired_at, last_outcome, last_error, consecutive_errors,
+  declaration, version, edited, created_at, updated_at, updated_by
+FROM forge_schedules WHERE name = :name FOR UPDATE
+
+-- name: delete_old_ticks
+-- `:before` is a number here; victims are chosen once.
+DELETE FROM forge_ticks WHERE ctid = ANY (ARRAY(
+  SELECT ctid FROM forge_ticks WHERE at < CAST(:before AS bigint) ORDER BY at LIMIT :limit))

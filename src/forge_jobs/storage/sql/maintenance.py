@@ -23,6 +23,7 @@ DELETE_EVENTS_OF_JOBS = statement("delete_events_of_jobs")
 DELETE_OLD_EVENTS = statement("delete_old_events")
 DELETE_OLD_AUDIT = statement("delete_old_audit")
 DELETE_LAPSED_HOLDS = statement("delete_lapsed_holds")
+DELETE_OLD_TICKS = statement("delete_old_ticks")
 LIST_AUDIT = statement("list_audit")
 
 BATCH: Final = 500
@@ -31,6 +32,7 @@ PAUSE_S: Final = 0.01
 DAY_US: Final = 86_400_000_000
 EVENTS_KEPT_DAYS: Final = 30
 AUDIT_KEPT_DAYS: Final = 365
+TICKS_KEPT_DAYS: Final = 30
 
 
 class SqlAudit:
@@ -62,6 +64,7 @@ async def cleanup(driver: Driver) -> CleanupReport:
         events=await _in_batches(driver, DELETE_OLD_EVENTS, EVENTS_KEPT_DAYS),
         audit=await _in_batches(driver, DELETE_OLD_AUDIT, AUDIT_KEPT_DAYS),
         unique_holds=await _in_batches(driver, DELETE_LAPSED_HOLDS, 0),
+        ticks=await _in_batches(driver, DELETE_OLD_TICKS, TICKS_KEPT_DAYS),
     )
 
 

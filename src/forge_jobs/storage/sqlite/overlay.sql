@@ -248,3 +248,13 @@ WHERE queue = :queue AND host_id <> :host AND open > 0
   AND open > (
     SELECT count(*) FROM forge_jobs j INDEXED BY forge_jobs_running
     WHERE j.host_id = forge_shares.host_id AND j.status = 'in_progress' AND j.queue = forge_shares.queue)
+
+-- name: lock_schedule
+-- Nothing to lock: a write transaction is alone.
+SELECT name, settings, state, revision, next_fire_at, last_fired_at, last_outcome, last_error, consecutive_errors,
+  declaration, version, edited, created_at, updated_at, updated_by
+FROM forge_schedules WHERE name = :name
+
+-- name: delete_old_ticks
+DELETE FROM forge_ticks WHERE (schedule, fire_at) IN (
+  SELECT schedule, fire_at FROM forge_ticks WHERE at < :before ORDER BY at LIMIT :limit)

@@ -84,3 +84,4 @@ class CleanupReport:
     events: int = 0
     audit: int = 0
     unique_holds: int = 0
+    ticks: int = 0

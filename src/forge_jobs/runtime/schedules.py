@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from forge_jobs.clock import from_us
-from forge_jobs.cron_expr import CronExpr, parse
+from forge_jobs.cron_expr import CronExpr, Fire, parse
 from forge_jobs.runtime.handler import HandlerRegistry
 from forge_jobs.runtime.routing import Router, fill
 from forge_jobs.storage.error import NotFound
@@ -35,10 +35,14 @@ def expression(settings: ScheduleDeclaration) -> CronExpr:
 
 def first_after(settings: ScheduleDeclaration, now: datetime) -> datetime | None:
     """The schedule's first tick after `now`, from its `starts_at` on; None if there is none before its `ends_at`."""
-    start = settings.starts_at
-    after = now if start is None else max(now, start - MOMENT)
-    found = expression(settings).next_after(after)
-    return None if found is None or (settings.ends_at is not None and found >= settings.ends_at) else found
+    return next((fire.at for fire in fires_after(settings, now, 1)), None)
+
+
+def fires_after(settings: ScheduleDeclaration, now: datetime, n: int) -> list[Fire]:
+    """The schedule's next `n` ticks after `now`, fewer if it ends before."""
+    after = now if settings.starts_at is None else max(now, settings.starts_at - MOMENT)
+    found = expression(settings).preview(after, n)
+    return [fire for fire in found if settings.ends_at is None or fire.at < settings.ends_at]
 
 
 def plan(schedule: Schedule, now: datetime) -> tuple[list[datetime], list[datetime]]:
@@ -108,6 +112,7 @@ async def trigger(
     name: str,
     *,
     handlers: HandlerRegistry | None = None,
+    max_attempts: int | None = None,
     force: bool = False,
     actor: Actor = PYTHON,
 ) -> EnqueueOutcome:
@@ -120,7 +125,8 @@ async def trigger(
     if schedule is None:
         raise NotFound(f"there is no schedule {name!r}")
     now = from_us(storage.clock.now_us())
-    return await storage.schedules.trigger(name, request(schedule, now, router, handlers, force=force), actor=actor)
+    job = request(schedule, now, router, handlers, max_attempts=max_attempts, force=force)
+    return await storage.schedules.trigger(name, job, actor=actor)
 
 
 def undeclared(schedules: Iterable[Schedule], processes: Sequence[ProcessRow]) -> set[str]:

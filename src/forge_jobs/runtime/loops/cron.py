@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from forge_jobs import failpoints
 from forge_jobs.clock import from_us, to_us
 from forge_jobs.observe import tell
 from forge_jobs.runtime import schedules
 from forge_jobs.runtime.env import RuntimeEnv
 from forge_jobs.runtime.handler import HandlerRegistry
+from forge_jobs.runtime.lease import RENEWALS
 from forge_jobs.runtime.loops.loop import Loop
 from forge_jobs.runtime.routing import Router
 from forge_jobs.storage.error import InvalidInput
@@ -78,6 +80,7 @@ async def cron_tick_once(
                 await _seed(storage, schedule, now, report)
             else:
                 firing = schedules.firing(schedule, now, router, handlers, max_attempts)
+                failpoints.hit("cron.planned")
                 ticks = await storage.schedules.fire(firing)
                 if ticks is not None:  # else another was first
                     report.due_at(firing.next_fire_at)
@@ -134,7 +137,9 @@ def pause_s(env: RuntimeEnv) -> float:
     health = env.health.loops.get(LOOP.name)
     if health is None or health.runs == 0:
         return 0.0
-    if not health.leading or env.cron_due_us is None:
+    if not health.leading:
+        return min(env.config.lease_ttl_s / RENEWALS, PAUSE_S[1])
+    if env.cron_due_us is None:
         return PAUSE_S[1]
     return min(max((env.cron_due_us - env.clock.now_us()) / 1e6, PAUSE_S[0]), PAUSE_S[1])
 

@@ -147,13 +147,27 @@ async def test_a_locked_store_disables_nothing_and_costs_no_tick(
     (first, *_) = await until(lambda: fired(world))
     with world.locked():
         await until(lambda: "cron_fault" in caplog.text)
-    await until(lambda: _at_least(world, 4), within_s=15)
+    await until(lambda: _at_least(world, 3), within_s=15)
     stored = await world.storage.schedules.get("beat")
     assert stored is not None
     assert stored.state is ScheduleState.ACTIVE
     seconds = sorted(tick.fire_at for tick in await fired(world))
     assert seconds[0] == first.fire_at
     assert seconds == [seconds[0] + timedelta(seconds=n) for n in range(len(seconds))]
+
+
+async def test_damaged_rows_are_marked_and_the_others_fire(world: World) -> None:
+    damages = ("{", "[]", "{}", '{"kind": "nobody", "expr": "* * * * *", "payload": 5}')
+    for n, damage in enumerate(damages):
+        await world.storage.schedules.add(ScheduleDeclaration(f"a{n}", "nobody", EVERY_SECOND))
+        world.damage_schedule(f"a{n}", damage)
+    await world.storage.schedules.add(ScheduleDeclaration("beat", "nobody", EVERY_SECOND))
+    await world.work()
+    await until(lambda: fired(world))
+    found = {one.name: one.state for one in await world.storage.schedules.list()}
+    assert found.pop("beat") is ScheduleState.ACTIVE
+    assert set(found.values()) == {ScheduleState.INVALID}
+    assert await world.storage.schedules.remove("a0")
 
 
 async def test_a_schedule_is_declared_as_long_as_a_live_worker_says_so(world: World) -> None:

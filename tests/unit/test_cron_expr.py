@@ -139,6 +139,11 @@ class TestWhatAnExpressionMeans:
         ]  # fmt: skip
         assert "04-13 00:00:00" in instants(expr, at("2026-04-10"), 2)
 
+    def test_a_range_of_one_number_is_that_number(self) -> None:
+        """The library goes on to the end."""
+        assert instants(parse("5-5/2 * * * *"), at("2026-03-01"), 2) == ["03-01 00:05:00", "03-01 01:05:00"]
+        assert instants(parse("0 0 * * mon-mon/2"), at("2026-03-01"), 2) == ["03-02 00:00:00", "03-09 00:00:00"]
+
     def test_one_restricted_day_field_decides_alone(self) -> None:
         assert instants(parse("0 0 13 * *"), at("2026-03-01"), 2) == ["03-13 00:00:00", "04-13 00:00:00"]
         assert instants(parse("0 0 ? * FRI"), at("2026-03-01"), 2) == ["03-06 00:00:00", "03-13 00:00:00"]

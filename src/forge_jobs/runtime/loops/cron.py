@@ -82,7 +82,9 @@ async def cron_tick_once(
                 firing = schedules.firing(schedule, now, router, handlers, max_attempts)
                 failpoints.hit("cron.planned")
                 ticks = await storage.schedules.fire(firing)
-                if ticks is not None:  # else another was first
+                if ticks is None:  # another was first, or our own try whose answer was lost: look again
+                    report.due_at(now)
+                else:
                     report.due_at(firing.next_fire_at)
                     _count(schedule, ticks, now, report)
         except Exception as error:
@@ -96,6 +98,8 @@ async def _seed(storage: Storage, schedule: Schedule, now: datetime, report: Cro
     if await storage.schedules.seed(schedule, first):
         report.seeded += 1
         report.due_at(first)
+    else:
+        report.due_at(now)
 
 
 def _count(schedule: Schedule, ticks: Sequence[Tick], now: datetime, report: CronReport) -> None:

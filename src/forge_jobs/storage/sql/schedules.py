@@ -316,20 +316,32 @@ class _Stored:
 def _stored(row: Row) -> _Stored:
     return _Stored(
         name=row[0],
-        settings=json.loads(row[1]),
+        settings=_read(row[1]),
         state=row[2],
-        declaration=json.loads(row[9]) if row[9] else None,
+        declaration=_read(row[9]) if row[9] else None,
         version=row[10],
-        edited=json.loads(row[11]),
+        edited=_read(row[11]),
     )
 
 
+def _read(text: str) -> dict[str, Any]:
+    """A JSON object; an empty one where it is damaged, so that one bad row does not hide the others."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _schedule(row: Row) -> Schedule:
-    """A row of `list_schedules`."""
+    """A row of `list_schedules`. Settings that cannot be read are empty, and so can never fire."""
     stored = _stored(row)
 
     def declaration(settings: Mapping[str, Any]) -> ScheduleDeclaration:
-        return ScheduleDeclaration(stored.name, version=stored.version, **read_settings(settings))
+        try:
+            return ScheduleDeclaration(stored.name, version=stored.version, **read_settings(settings))
+        except (TypeError, KeyError, ValueError, OverflowError):
+            return ScheduleDeclaration(stored.name, "", "", version=stored.version)
 
     return Schedule(
         name=stored.name,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from forge_jobs import JobCtx, QueueRuntime, ScheduleChange, ScheduleDeclaration
+from forge_jobs import JobCtx, NotFound, QueueRuntime, ScheduleChange, ScheduleDeclaration
 from forge_jobs.runtime.env import LoopHealth
 from forge_jobs.runtime.loops import cron
 from forge_jobs.runtime.loops.loop import run_loop
@@ -81,6 +81,22 @@ async def test_the_handlers_queue_and_attempts_are_those_of_the_job(world: World
     assert tick.job_id is not None
     row = await world.row(tick.job_id)
     assert (row.queue, row.max_attempts) == ("elsewhere", 2)
+
+
+async def test_a_triggered_job_is_like_that_of_a_tick(world: World) -> None:
+    seen: list[str | None] = []
+
+    @world.handlers.schedule(NEVER_SOON, name="rare", skip_if_running=True)
+    @world.handlers.handler("count", max_attempts=2)
+    async def count(ctx: JobCtx) -> None:
+        seen.append(ctx.schedule)
+
+    runtime = await world.work()
+    outcome = await runtime.trigger("rare")
+    detail = await world.when(outcome.id, "done")
+    assert (seen, detail.row.max_attempts, detail.row.tags) == (["rare"], 2, ("schedule:rare",))
+    with pytest.raises(NotFound):
+        await runtime.trigger("unknown")
 
 
 async def test_two_that_both_believe_to_lead_make_one_job_for_each_tick(world: World) -> None:

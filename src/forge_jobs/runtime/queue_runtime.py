@@ -23,6 +23,7 @@ from forge_jobs.runtime.loops.heartbeat import Heartbeat
 from forge_jobs.runtime.loops.loop import Loop, run_loop
 from forge_jobs.runtime.routing import DefaultRouter, Router
 from forge_jobs.runtime.running import RunningTable, RunState
+from forge_jobs.runtime.schedules import trigger
 from forge_jobs.runtime.supervisor import Supervisor
 from forge_jobs.storage.error import ConfigError, StorageError
 from forge_jobs.storage.protocol import CLUSTER, Storage
@@ -214,6 +215,22 @@ class QueueRuntime:
     async def enqueue_bulk(self, requests: Sequence[EnqueueRequest]) -> list[EnqueueOutcome]:
         """The same for up to 10 000 jobs in one transaction."""
         return await self.env.storage.jobs.enqueue_bulk([self.env.fill(request) for request in requests])
+
+    async def trigger(self, schedule: str, *, force: bool = False) -> EnqueueOutcome:
+        """Enqueue one job of a schedule now; its ticks are not touched. `force` ignores its key.
+
+        Raises:
+            NotFound: there is no such schedule.
+        """
+        env = self.env
+        return await trigger(
+            env.storage,
+            env.router,
+            schedule,
+            handlers=env.handlers,
+            max_attempts=env.config.max_attempts,
+            force=force,
+        )
 
     async def request_cancel(self, job_id: str) -> bool:
         """Cancel a job that runs in this process; False if it does not."""

@@ -89,7 +89,10 @@ CHOICES: Final[Mapping[str, Sequence[str]]] = {
 # Limits: unit, and what is limited.
 
 LIMITS: Final[Mapping[str, tuple[str, str]]] = {
-    "NAME_LENGTH": ("characters", "Name of a queue or kind: `A-Z a-z 0-9 _ . : -`, the first a letter, digit or `_`."),
+    "NAME_LENGTH": (
+        "characters",
+        "Name of a queue, kind or schedule: `A-Z a-z 0-9 _ . : -`, the first a letter, digit or `_`.",
+    ),
     "DEDUPE_KEY_LENGTH": ("characters", "Dedupe key, all printable."),
     "PAYLOAD_MAX_BYTES": ("bytes", "Payload as stored, by default (`payload_max`)."),
     "PAYLOAD_CEILING_BYTES": ("bytes", "The largest `payload_max` that can be set."),
@@ -127,6 +130,11 @@ LIMITS: Final[Mapping[str, tuple[str, str]]] = {
     "TRACE_BYTES": ("bytes", "`trace` of a request as stored."),
     "RATE_CAPACITY": ("tokens", "Capacity and refill per second of a rate limit, and the cost of a job."),
     "RATE_RETRY_S": ("seconds", "What a refused `acquire` is told to wait, at least and at most."),
+    "CRON_EXPR_LENGTH": ("characters", "Expression of a schedule."),
+    "PREVIEW_FIRES": ("fires", "One preview of a schedule."),
+    "SCHEDULE_JITTER_S": ("seconds", "`jitter_s` of a schedule."),
+    "MISFIRE_GRACE_S": ("seconds", "`misfire_grace_s` of a schedule."),
+    "MISFIRE_ALL": ("ticks", 'n of `misfire="all(n)"`, and the ticks that fire at once under `skip`.'),
 }
 
 # Log events: what it says, and what to do.
@@ -147,6 +155,10 @@ EVENTS: Final[Mapping[str, str]] = {
     "cleanup_fault": "Retention failed on one queue and went on with the next.",
     "close_timeout": "Another process held the database while this one closed it.",
     "connection_cut": "PostgreSQL owed an answer for 6 s, so the connection was ended and is made anew.",
+    "cron_fault": "A schedule met an error. Its tick stays due and is tried again within seconds.",
+    "cron_fired": "A tick made a job.",
+    "cron_invalid": "A schedule's expression or zone cannot be read any more. It is stopped; the others fire.",
+    "cron_skipped": "A tick made no job: it was too late (`misfire`), or the job before it waits or runs (`held`).",
     "enqueue_retry": "`ctx.enqueue` met a lock and tries again with the same id.",
     "event_flush_fault": "Events could not be written. They are kept for the next flush.",
     "events_dropped": "The event buffer is full. Jobs are not affected; timelines have a gap.",

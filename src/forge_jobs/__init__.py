@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from forge_jobs.ids import JobId
     from forge_jobs.runtime.context import JobCtx
     from forge_jobs.runtime.handler import HandlerRegistry, JobHandler
+    from forge_jobs.runtime.loops.cron import cron_tick_once
     from forge_jobs.runtime.outcome import (
         Dead,
         DeadError,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         OutcomeUnknown,
         QueueFull,
         QueueInUse,
+        ScheduleExists,
         SchemaMismatch,
         StorageError,
         StoreFull,
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from forge_jobs.storage.types.finalize import FinalizeOutcome
     from forge_jobs.storage.types.job import Deduped, Enqueued, EnqueueOutcome, EnqueueRequest
     from forge_jobs.storage.types.rate_limit import Granted, Refused
+    from forge_jobs.storage.types.schedule import Schedule, ScheduleChange, ScheduleDeclaration
     from forge_jobs.sync.sync_queue import SyncQueue
     from forge_jobs.version import __version__
 
@@ -101,6 +104,10 @@ __all__ = [
     "Refused",
     "Router",
     "RuntimeConfig",
+    "Schedule",
+    "ScheduleChange",
+    "ScheduleDeclaration",
+    "ScheduleExists",
     "SchemaMismatch",
     "Storage",
     "StorageError",
@@ -112,6 +119,7 @@ __all__ = [
     "ThrottledError",
     "WaitTimeout",
     "__version__",
+    "cron_tick_once",
     "is_transient_conflict",
     "open_storage",
 ]
@@ -121,6 +129,7 @@ _HOMES = {
     "forge_jobs.ids": "JobId",
     "forge_jobs.runtime.context": "JobCtx",
     "forge_jobs.runtime.handler": "HandlerRegistry JobHandler",
+    "forge_jobs.runtime.loops.cron": "cron_tick_once",
     "forge_jobs.runtime.outcome": (
         "Dead DeadError Done DoneError Failed FailedError JobOutcome Throttled ThrottledError"
     ),
@@ -130,13 +139,14 @@ _HOMES = {
     "forge_jobs.storage.error": (
         "Busy ConfigError DedupeConflict ForgeError ForkedConnection IdReused InvalidInput InvalidKey "
         "InvalidName InvalidPayload LostOwnership NotFound NoTransaction OutcomeUnknown QueueFull QueueInUse "
-        "SchemaMismatch StorageError StoreFull StoreUnavailable WaitTimeout is_transient_conflict"
+        "ScheduleExists SchemaMismatch StorageError StoreFull StoreUnavailable WaitTimeout is_transient_conflict"
     ),
     "forge_jobs.storage.open": "open_storage",
     "forge_jobs.storage.protocol": "JobQueue=JobStore Storage",
     "forge_jobs.storage.types.finalize": "FinalizeOutcome",
     "forge_jobs.storage.types.job": "Deduped Enqueued EnqueueOutcome EnqueueRequest",
     "forge_jobs.storage.types.rate_limit": "Granted Refused",
+    "forge_jobs.storage.types.schedule": "Schedule ScheduleChange ScheduleDeclaration",
     "forge_jobs.sync.sync_queue": "SyncQueue",
     "forge_jobs.version": "__version__",
 }

@@ -133,6 +133,33 @@ MUTANTS = (
         (("storage/sql/claim.py", "    if gate is not None:\n", "    if False:\n"),),
         (CONFORMANCE, "-k", "Queue or Pause or Throttle"),
     ),
+    Mutant(
+        "a tick that is not unique",
+        (("storage/sql/queries/schedules.sql", "WHERE forge_ticks.outcome = 'error'\n", ""),),
+        (CONFORMANCE, "-k", "Fire or ScheduleFaults"),
+    ),
+    Mutant(
+        "a schedule that is moved on without a look at what it was",
+        (
+            (
+                "storage/sql/queries/schedules.sql",
+                "AND revision = :revision AND state = 'active' AND next_fire_at = :was",
+                "",
+            ),
+        ),
+        (CONFORMANCE, "-k", "Fire"),
+    ),
+    Mutant(
+        "a store error that turns a schedule off",
+        (
+            (
+                "storage/sql/queries/schedules.sql",
+                "SET last_error = :error, last_outcome = 'error', consecutive_errors",
+                "SET state = 'disabled', last_error = :error, last_outcome = 'error', consecutive_errors",
+            ),
+        ),
+        (CONFORMANCE, "-k", "ScheduleFaults"),
+    ),
 )
 
 

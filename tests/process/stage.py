@@ -45,7 +45,13 @@ class Stage:
         self.ledger.mkdir()
 
     def cluster(
-        self, workers: int = 1, *, slots: int = 5, config: RuntimeConfig = QUICK, failpoints: str = ""
+        self,
+        workers: int = 1,
+        *,
+        slots: int = 5,
+        config: RuntimeConfig = QUICK,
+        failpoints: str = "",
+        command: Sequence[str] = WORKER,
     ) -> Cluster:
         """Workers for the stage's queue, started."""
         return Cluster(
@@ -55,7 +61,7 @@ class Stage:
             workers=workers,
             slots=slots,
             environment={**settings(config), ledger.DIRECTORY: str(self.ledger), ENVIRONMENT: failpoints},
-            command=WORKER,
+            command=command,
             directory=TESTS,
         )
 

@@ -38,13 +38,15 @@ HOT: Final[Mapping[str, tuple[str, ...]]] = {
     "delete_finished": ("forge_jobs_finished", KEY),
     "delete_old_events": ("forge_events_at",),
     "delete_events_of_jobs": ("forge_events_job",),
+    "delete_old_ticks": ("forge_ticks_at", KEY),
+    "list_ticks": (KEY,),
     "delete_lapsed_holds": ("forge_unique_holds_until",),
     "jobs_by_ids": (KEY,),
     "holders_of_keys": ("forge_jobs_dedupe",),
     "key_holder": ("forge_jobs_dedupe",),
 }
 BOOK: Final = load_book(files("forge_jobs.storage.sqlite").joinpath("overlay.sql"))
-TABLES: Final = ("forge_jobs", "forge_events", "forge_unique_holds", "forge_processes")
+TABLES: Final = ("forge_jobs", "forge_events", "forge_unique_holds", "forge_processes", "forge_ticks")
 
 
 @pytest.fixture(params=["empty", "full of finished jobs", "full of future jobs"])

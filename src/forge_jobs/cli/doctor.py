@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -19,14 +20,17 @@ from forge_jobs.cli.lazy_group import Command
 from forge_jobs.cli.logs import talk
 from forge_jobs.cli.output import Column
 from forge_jobs.cli.parameters import global_options, json_option
+from forge_jobs.cli.schedules import is_led
 from forge_jobs.cli.settings import Settings
 from forge_jobs.cli.store import opened, settings_of
 from forge_jobs.cli.workers import describe as describe_unserved
+from forge_jobs.runtime.schedules import undeclared
 from forge_jobs.runtime.unserved import find_unserved
 from forge_jobs.storage.error import ForgeError
 from forge_jobs.storage.open import masked
 from forge_jobs.storage.protocol import Storage
-from forge_jobs.storage.types.process import ProcessState
+from forge_jobs.storage.types.process import ProcessRow, ProcessState
+from forge_jobs.storage.types.schedule import ScheduleState
 
 FREE_DISK_WARN_PCT: Final = 10
 FREE_DISK_FAIL_BYTES: Final = 64 * 1024 * 1024
@@ -263,4 +267,43 @@ async def _check_workers(storage: Storage, settings: Settings) -> list[Check]:
     ]
     if not unserved:
         checks.append(Check("unserved", Verdict.OK, "every waiting job has a worker that can run it"))
-    return checks
+    return [*checks, *await _check_schedules(storage, processes)]
+
+
+async def _check_schedules(storage: Storage, processes: Sequence[ProcessRow]) -> list[Check]:
+    found = await storage.schedules.list()
+    checks = [
+        Check(
+            "schedules",
+            Verdict.WARN,
+            f"{one.name} is invalid: {one.last_error}",
+            f"forge-jobs schedules set {one.name} --expr or --zone",
+        )
+        for one in found
+        if one.state is ScheduleState.INVALID
+    ]
+    checks += [
+        Check(
+            "schedules",
+            Verdict.WARN,
+            f"{one.name} failed {one.consecutive_errors} times: {one.last_error}",
+            "it is tried again every few seconds; see to what it says",
+        )
+        for one in found
+        if one.state is ScheduleState.ACTIVE and one.consecutive_errors
+    ]
+    checks += [
+        Check(
+            "schedules",
+            Verdict.WARN,
+            f"{name} is undeclared: no live worker's code declares it, and it goes on firing",
+            f"forge-jobs schedules remove {name}",
+        )
+        for name in sorted(undeclared(found, processes))
+    ]
+    active = sum(one.state is ScheduleState.ACTIVE for one in found)
+    if active and any(row.live for row in processes) and not await is_led(storage):
+        checks.append(
+            Check("schedules", Verdict.WARN, "no worker fires schedules", "upgrade the workers, or see their logs")
+        )
+    return checks or [Check("schedules", Verdict.OK, f"{active} active" if found else "none")]

@@ -120,11 +120,12 @@ def outcome_fields(outcome: EnqueueOutcome) -> dict[str, Any]:
 def _request(kind: str, payload: str | None, options: dict[str, Any]) -> EnqueueRequest:
     given = {name: value for name, value in options.items() if value is not None}
     if payload is not None:
-        given["payload"] = parse_json(_read_payload(payload))
+        given["payload"] = parse_json(read_payload(payload))
     return EnqueueRequest(kind, **given)
 
 
-def _read_payload(text: str) -> str | bytes:
+def read_payload(text: str) -> str | bytes:
+    """The text of a payload as a command line names it."""
     try:
         if text == "-":
             return sys.stdin.buffer.read()

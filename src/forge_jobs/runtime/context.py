@@ -118,6 +118,19 @@ class JobCtx:
         return found
 
     @property
+    def schedule(self) -> str | None:
+        """The name of the schedule that made this job; None for others."""
+        return self.trace.get("schedule")
+
+    @property
+    def fire_at(self) -> datetime | None:
+        """The tick that this job is for, which may be long ago; None for jobs without a schedule."""
+        try:
+            return datetime.fromisoformat(self.trace["fire_at"])
+        except (KeyError, ValueError):
+            return None
+
+    @property
     def cancel(self) -> CancelToken:
         return self._run.cancel
 

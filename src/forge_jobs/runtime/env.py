@@ -74,6 +74,8 @@ class RuntimeEnv:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     listeners: defaultdict[str, list[asyncio.Event]] = field(default_factory=lambda: defaultdict(list))
     """Who wants to hear of wakes that name something else than a queue."""
+    cron_due_us: int | None = None
+    """When the next schedule is due, as the last pass over them saw it; None if none is."""
     running: RunningTable = field(init=False)
     exchanger: Exchanger = field(init=False)
     deadlines: Deadlines = field(init=False)

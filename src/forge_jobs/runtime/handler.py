@@ -23,8 +23,9 @@ from forge_jobs import limits
 from forge_jobs.names import check_name
 from forge_jobs.runtime.outcome import JobOutcome
 from forge_jobs.runtime.rate_limit import CostOf, Price, ScopeOf, check_affordable, declare
-from forge_jobs.storage.error import ConfigError
+from forge_jobs.storage.error import ConfigError, InvalidInput
 from forge_jobs.storage.types.rate_limit import Gate, RateLimitDeclaration
+from forge_jobs.storage.types.schedule import ScheduleDeclaration
 
 if TYPE_CHECKING:
     from forge_jobs.runtime.context import JobCtx
@@ -111,6 +112,8 @@ class HandlerRegistry:
         self._limits: dict[str, RateLimitDeclaration] = {}
         self.priced_by_payload: frozenset[str] = frozenset()
         """Kinds of which it is known only after the claim what a job costs."""
+        self._schedules: dict[str, ScheduleDeclaration] = {}
+        self._functions: dict[str, Callable[..., Any]] = {}
         self.version = 0
         """Grows with every registration, so that a worker notices new kinds."""
 
@@ -126,6 +129,7 @@ class HandlerRegistry:
 
         def register(function: _Function) -> _Function:
             self._add(RegisteredHandler(check_name(kind, "kind"), _adapt(function, kind), _options(kind, options)))
+            self._functions[kind] = function
             return function
 
         return register
@@ -170,6 +174,46 @@ class HandlerRegistry:
         found = [(kind, self._handlers[kind].options.price) for kind in self.kinds()]
         return [gate for kind, price in found if price is not None and (gate := price.gate(kind)) is not None]
 
+    def schedule(self, expr: str, *, name: str | None = None, **settings: Any) -> Callable[[_Function], _Function]:
+        """Declare a schedule for the kind of the decorated handler; it stands above `handler`.
+
+            @handlers.schedule("0 3 * * *", zone="Europe/Berlin")
+            @handlers.handler("clean_up")
+            async def clean_up(ctx: JobCtx) -> None: ...
+
+        `name` is the kind if not given, `settings` are those of `ScheduleDeclaration`. Every worker brings what it
+        declares into the store when it starts. One function may have several schedules.
+
+        Raises:
+            ConfigError: the function is no handler of this registry, or a setting is unknown or not legal.
+        """
+
+        def declare(function: _Function) -> _Function:
+            kind = next((kind for kind, one in self._functions.items() if one is function), None)
+            if kind is None:
+                raise ConfigError(
+                    f"schedule {name or expr!r} stands on {getattr(function, '__name__', function)!r}, which is no "
+                    "handler yet; put @handlers.schedule(…) above @handlers.handler(…)"
+                )
+            self.declare(_declaration({"name": name or kind, "kind": kind, "expr": expr, **settings}))
+            return function
+
+        return declare
+
+    def declare(self, declaration: ScheduleDeclaration) -> None:
+        """Declare a schedule for a kind, whether or not it has a handler here. Its name again replaces it."""
+        from forge_jobs.storage.schedule_check import check_declaration
+
+        try:
+            check_declaration(declaration)
+        except InvalidInput as error:
+            raise ConfigError(f"schedule {declaration.name!r}: {error}") from error
+        self._schedules[declaration.name] = declaration
+
+    def schedules(self) -> list[ScheduleDeclaration]:
+        """The declared schedules by name."""
+        return [self._schedules[name] for name in sorted(self._schedules)]
+
     def get(self, kind: str) -> RegisteredHandler | None:
         return self._handlers.get(kind)
 
@@ -198,6 +242,16 @@ class HandlerRegistry:
             if one.options.price is not None and one.options.price.gate(kind) is None
         )
         self.version += 1
+
+
+def _declaration(given: dict[str, Any]) -> ScheduleDeclaration:
+    from forge_jobs.config import unknown_key
+
+    legal = {f.name for f in dataclasses.fields(ScheduleDeclaration) if f.init}
+    for name in given:
+        if name not in legal:
+            raise ConfigError(f"schedule {given['name']!r}: {unknown_key(name, legal)}")
+    return ScheduleDeclaration(**given)
 
 
 def _options(kind: str, options: dict[str, Any]) -> HandlerOptions:

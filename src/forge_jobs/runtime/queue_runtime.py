@@ -18,11 +18,12 @@ from forge_jobs.runtime.deadlines import Deadlines
 from forge_jobs.runtime.env import RuntimeEnv
 from forge_jobs.runtime.exchange import Exchanger, Line
 from forge_jobs.runtime.handler import HandlerRegistry
-from forge_jobs.runtime.loops import cleanup, fence, lag, progress, reaper, rebalance, unserved
+from forge_jobs.runtime.loops import cleanup, cron, fence, lag, progress, reaper, rebalance, unserved
 from forge_jobs.runtime.loops.heartbeat import Heartbeat
 from forge_jobs.runtime.loops.loop import Loop, run_loop
 from forge_jobs.runtime.routing import DefaultRouter, Router
 from forge_jobs.runtime.running import RunningTable, RunState
+from forge_jobs.runtime.schedules import trigger
 from forge_jobs.runtime.supervisor import Supervisor
 from forge_jobs.storage.error import ConfigError, StorageError
 from forge_jobs.storage.protocol import CLUSTER, Storage
@@ -32,7 +33,7 @@ from forge_jobs.storage.types.job import EnqueueOutcome, EnqueueRequest
 log = logging.getLogger("forge_jobs.runtime")
 
 LOOPS: Final[tuple[Loop, ...]] = (
-    fence.LOOP, reaper.LOOP, rebalance.LOOP, cleanup.LOOP, progress.LOOP, lag.LOOP, unserved.LOOP,
+    fence.LOOP, reaper.LOOP, rebalance.LOOP, cron.LOOP, cleanup.LOOP, progress.LOOP, lag.LOOP, unserved.LOOP,
 )  # fmt: skip
 END_GRACE_S: Final = 2.0
 """How long handlers get to end after their tasks were cancelled."""
@@ -133,12 +134,14 @@ class QueueRuntime:
         env.heartbeat = Heartbeat(env, self.queues)
         self._hurry.clear()
         self._supervisors = []
-        for declaration in handlers.limits():
-            await storage.rate_limits.ensure(declaration)
+        for limit in handlers.limits():
+            await storage.rate_limits.ensure(limit)
         for queue in self.queues:
             await storage.queues.ensure(queue)
             line = env.exchanger.lines[queue] = Line(env, queue)
             self._supervisors.append(Supervisor(env, line, self._slots, self._offered))
+        for declaration in handlers.schedules():
+            await storage.schedules.ensure(declaration)
         await env.heartbeat.start()
         self._unsubscribe = storage.subscribe(env.host_id, env.exchanger.wake)
         await asyncio.gather(*(supervisor.tick() for supervisor in self._supervisors))
@@ -214,6 +217,22 @@ class QueueRuntime:
     async def enqueue_bulk(self, requests: Sequence[EnqueueRequest]) -> list[EnqueueOutcome]:
         """The same for up to 10 000 jobs in one transaction."""
         return await self.env.storage.jobs.enqueue_bulk([self.env.fill(request) for request in requests])
+
+    async def trigger(self, schedule: str, *, force: bool = False) -> EnqueueOutcome:
+        """Enqueue one job of a schedule now; its ticks are not touched. `force` ignores its key.
+
+        Raises:
+            NotFound: there is no such schedule.
+        """
+        env = self.env
+        return await trigger(
+            env.storage,
+            env.router,
+            schedule,
+            handlers=env.handlers,
+            max_attempts=env.config.max_attempts,
+            force=force,
+        )
 
     async def request_cancel(self, job_id: str) -> bool:
         """Cancel a job that runs in this process; False if it does not."""

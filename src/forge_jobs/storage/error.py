@@ -12,6 +12,7 @@ ForgeError
     ├── DedupeConflict          the key is held and the caller asked for an error
     ├── QueueFull               the queue's `max_pending` is reached
     ├── QueueInUse              a queue with jobs or live workers cannot be deleted
+    ├── ScheduleExists          a schedule of this name is there already
     ├── NotFound
     ├── NoTransaction
     ├── LostOwnership           the fence is no longer current
@@ -116,8 +117,12 @@ class QueueInUse(StorageError):
     """The queue still has jobs, or a live process declares it."""
 
 
+class ScheduleExists(StorageError):
+    """A schedule of this name is there already; nothing was changed."""
+
+
 class NotFound(StorageError):
-    """There is no such job, queue or process."""
+    """There is no such job, queue, schedule or process."""
 
 
 class NoTransaction(StorageError):

@@ -41,11 +41,20 @@ from forge_jobs.storage.types.lease import Lease
 from forge_jobs.storage.types.process import BeatAnswer, Claimed, ProcessInfo, ProcessRow
 from forge_jobs.storage.types.queue import QueueChange, QueueCounts, QueueSettings
 from forge_jobs.storage.types.rate_limit import Acquired, Gate, RateLimit, RateLimitDeclaration
+from forge_jobs.storage.types.schedule import (
+    DueSchedules,
+    Firing,
+    Schedule,
+    ScheduleChange,
+    ScheduleDeclaration,
+    Tick,
+)
 from forge_jobs.storage.types.share import Assignment, Share, Standing
 
 PYTHON = Actor()
 CLUSTER: Final = "/cluster"
-"""A wake with this name among its queues, which no queue can have, says that processes, totals or shares changed."""
+"""A wake with this name among its queues, which no queue can have, says that processes, totals, shares or schedules
+changed."""
 LIMITS: Final = "/limits"
 """A wake with this name says that a rate limit was changed."""
 
@@ -394,6 +403,92 @@ class RateLimitStore(Protocol):
         """All scopes by name, as they are now."""
 
 
+class ScheduleStore(Protocol):
+    """Schedules, and what became of their ticks."""
+
+    async def ensure(self, declaration: ScheduleDeclaration) -> Schedule:
+        """Bring what code declares into the store; what is stored then.
+
+        An absent schedule is added. Of one that is there only settings are written that differ from what code declared
+        last and that no operator changed; a declaration of a lower version changes nothing.
+
+        Raises:
+            InvalidInput: a setting is not legal; nothing was written.
+        """
+
+    async def add(self, declaration: ScheduleDeclaration, *, actor: Actor = PYTHON) -> Schedule:
+        """Add a schedule as an operator; all its settings are the operator's.
+
+        Raises:
+            InvalidInput: a setting is not legal.
+            ScheduleExists: there is one of this name.
+        """
+
+    async def get(self, name: str) -> Schedule | None: ...
+
+    async def list(self) -> list[Schedule]:
+        """All schedules by name."""
+
+    async def change(self, name: str, change: ScheduleChange, *, actor: Actor = PYTHON) -> Schedule:
+        """Change settings as an operator: code does not overwrite them from now on. A change of what the next tick
+        depends on finds it anew, from now.
+
+        Raises:
+            InvalidInput: a setting is not legal.
+            NotFound: there is no such schedule.
+        """
+
+    async def enable(self, name: str, *, actor: Actor = PYTHON) -> Schedule:
+        """Let it fire, from its first tick after now; errors are forgotten."""
+
+    async def disable(self, name: str, *, actor: Actor = PYTHON) -> Schedule:
+        """Stop it. Code does not turn it on again."""
+
+    async def remove(self, name: str, *, actor: Actor = PYTHON) -> bool:
+        """Forget the schedule; its jobs and ticks stay. False: there was none."""
+
+    async def reset_to_code(self, name: str, *, actor: Actor = PYTHON) -> Schedule:
+        """Undo what operators changed: what code declared last applies.
+
+        Raises:
+            NotFound: there is no such schedule, or code never declared it.
+        """
+
+    async def trigger(self, name: str, request: EnqueueRequest, *, actor: Actor = PYTHON) -> EnqueueOutcome:
+        """Enqueue a job of the schedule now, outside of its ticks.
+
+        Raises:
+            NotFound: there is no such schedule.
+            QueueFull, InvalidInput: see `JobStore.enqueue`; nothing was written.
+        """
+
+    async def due(self, now: datetime) -> DueSchedules:
+        """The active schedules that are due at `now`, or whose next tick is not known."""
+
+    async def seed(self, schedule: Schedule, next_fire_at: datetime | None) -> bool:
+        """Write down when the schedule, as it was read, fires next; without an instant it is finished. False: it has
+        changed since."""
+
+    async def fire(self, firing: Firing) -> Sequence[Tick] | None:
+        """Write the ticks with their jobs and move the schedule on, in one transaction, if it is as it was read.
+
+        A tick whose job's key is held is skipped. None: another was first, or the schedule has changed; nothing was
+        written.
+
+        Raises:
+            QueueFull, InvalidInput: see `JobStore.enqueue`; nothing was written.
+        """
+
+    async def record_error(self, schedule: Schedule, fire_at: datetime | None, error: str) -> None:
+        """Keep why a tick could not be written. It stays due."""
+
+    async def invalidate(self, schedule: Schedule, error: str) -> bool:
+        """Stop a schedule that cannot be read any more. False: it has changed since."""
+
+    async def ticks(self, name: str, *, limit: int = 50, before: datetime | None = None) -> Sequence[Tick]:
+        """What became of the newest ticks, newest first; those earlier than `before`. They are kept for 30 days."""
+
+
 class EventStore(Protocol):
     """Job events: pushed into a bounded buffer after the change they tell of committed, flushed in chunks."""
 
@@ -460,6 +555,8 @@ class Storage(Protocol):
     @property
     def rate_limits(self) -> RateLimitStore: ...
     @property
+    def schedules(self) -> ScheduleStore: ...
+    @property
     def events(self) -> EventStore: ...
     @property
     def audit(self) -> AuditStore: ...
@@ -482,5 +579,5 @@ class Storage(Protocol):
 __all__ = [
     "AuditStore", "BeatAnswer", "Claim", "ClaimRequest", "Claimed", "ErrorEntry", "EventStore", "Exchange",
     "Heart", "JobRow", "JobStore", "JobTransaction", "LeaseStore", "MaintenanceStore", "ProcessStore", "QueueStore",
-    "RateLimitStore", "ShareStore", "Storage",
+    "RateLimitStore", "ScheduleStore", "ShareStore", "Storage",
 ]  # fmt: skip

@@ -133,6 +133,10 @@ class Cluster:
                 raise TimeoutError(f"{name} holds a write lock whenever it is looked at")
             time.sleep(0.0005)
 
+    def is_frozen(self, name: str) -> bool:
+        """Whether the worker stands still, frozen by us or by itself."""
+        return _state(self.pid(name)) == "T"
+
     def thaw(self, name: str) -> None:
         """SIGCONT."""
         self._processes[name].send_signal(signal.SIGCONT)

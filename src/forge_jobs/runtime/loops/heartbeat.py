@@ -126,6 +126,7 @@ class Heartbeat:
             slots={queue: len(line.supervisor.slots) for queue, line in lines},
             offered={queue: line.supervisor.offered for queue, line in lines},
             running=env.running.by_slot(),
+            schedules=tuple(one.name for one in env.handlers.schedules()),
             state=ProcessState.FENCED if env.health.fenced else self.state,
             loop_lag_ms=round(env.health.loop_lag_ms, 1),
         )

@@ -23,10 +23,10 @@ WAKE_GAP_S: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A background loop: `tick` runs every `interval_s(env)` seconds, give or take 10 %.
+    """A background loop: `tick` runs every `interval_s(env)` seconds, give or take `jitter` of it.
 
     `leased`: in one process of the cluster, the holder of the lease of the loop's name. `wake_on`: also at once when a
-    wake names this.
+    wake names this. `longest_pause_s`: how long it waits at most after failures.
     """
 
     name: str
@@ -34,6 +34,8 @@ class Loop:
     tick: Callable[[RuntimeEnv], Awaitable[Any]]
     leased: bool = False
     wake_on: str | None = None
+    jitter: float = JITTER
+    longest_pause_s: float = BACKOFF_S[1]
 
 
 async def run_loop(env: RuntimeEnv, loop: Loop) -> None:
@@ -47,9 +49,9 @@ async def run_loop(env: RuntimeEnv, loop: Loop) -> None:
     while True:
         interval = loop.interval_s(env)
         if failures:
-            interval = min(max(interval, BACKOFF_S[0] * 2 ** min(failures - 1, 10)), BACKOFF_S[1])
+            interval = min(max(interval, BACKOFF_S[0] * 2 ** min(failures - 1, 10)), loop.longest_pause_s)
         try:
-            await _pause(interval * random.uniform(1 - JITTER, 1 + JITTER), woken, post, failures)  # noqa: S311
+            await _pause(interval * random.uniform(1 - loop.jitter, 1 + loop.jitter), woken, post, failures)  # noqa: S311
             health.runs += 1
             if post is None or await post.hold():
                 await loop.tick(env)

@@ -58,6 +58,12 @@ _TEXT: Final = [
     "scope",
     "scopes",
     "template",
+    "settings",
+    "state",
+    "declaration",
+    "edited",
+    "reason",
+    "job_id",
 ]
 _BIGINT: Final = [
     "now",
@@ -94,6 +100,15 @@ _BIGINT: Final = [
     "share",
     "open",
     "per_key",
+    "version",
+    "revision",
+    "next_fire_at",
+    "fired_at",
+    "fire_at",
+    "through",
+    "was",
+    "anew",
+    "forgive",
 ]
 _DOUBLE: Final = [
     "current",

@@ -230,3 +230,13 @@ DELETE FROM forge_rate_limits WHERE scope = ANY (ARRAY(
   SELECT scope FROM forge_rate_limits
   WHERE template IS NOT NULL AND updated_at < CAST(:before AS bigint) AND blocked_us < :now - updated_at
     AND tokens + (:now - updated_at) / 1000000.0 * refill_per_s >= capacity LIMIT :limit FOR UPDATE SKIP LOCKED))
+-- name: lock_schedule
+-- FOR UPDATE: another transaction may be about to change the row.
+SELECT name, settings, state, revision, next_fire_at, last_fired_at, last_outcome, last_error, consecutive_errors,
+  declaration, version, edited, created_at, updated_at, updated_by
+FROM forge_schedules WHERE name = :name FOR UPDATE
+
+-- name: delete_old_ticks
+-- `:before` is a number here; victims are chosen once.
+DELETE FROM forge_ticks WHERE ctid = ANY (ARRAY(
+  SELECT ctid FROM forge_ticks WHERE at < CAST(:before AS bigint) ORDER BY at LIMIT :limit))

@@ -28,6 +28,7 @@ from forge_jobs.storage.sql.maintenance import SqlAudit, cleanup
 from forge_jobs.storage.sql.processes import SqlProcesses
 from forge_jobs.storage.sql.queues import SqlQueues
 from forge_jobs.storage.sql.rate_limits import SqlRateLimits
+from forge_jobs.storage.sql.schedules import SqlSchedules
 from forge_jobs.storage.sql.shares import SqlShares
 from forge_jobs.storage.types.answers import CleanupReport
 
@@ -54,6 +55,7 @@ class PostgresStorage:
         self.leases = SqlLeases(driver)
         self.shares = SqlShares(driver)
         self.rate_limits = SqlRateLimits(driver, wake)
+        self.schedules = SqlSchedules(driver, self.jobs, wake, driver.config, known)
         self.audit = SqlAudit(driver)
         self.maintenance = PostgresMaintenance(driver, wake)
         self._flusher = asyncio.get_running_loop().create_task(self._flush_events(), name="forge-event-flush")

@@ -118,7 +118,7 @@ class SqlJobs:
             if isinstance(error, OutcomeUnknown):
                 raise OutcomeUnknown(str(error), tuple(job.id for job in jobs)) from error
             raise
-        self._tell_added(batch)
+        self.tell_added(batch)
         return batch.answers  # type: ignore[return-value]  # atomic: a refusal was raised
 
     def _send_gathered(self) -> None:
@@ -156,9 +156,10 @@ class SqlJobs:
             else:
                 future.set_result(answer)
         if batch is not None:
-            self._tell_added(batch)
+            self.tell_added(batch)
 
-    def _tell_added(self, batch: Batch) -> None:
+    def tell_added(self, batch: Batch) -> None:
+        """Events and wakes of a batch that is committed."""
         self._events.push(batch.events)
         if batch.added:
             self._events.push_jobs(EventType.ENQUEUED, batch.now_us, batch.added)

@@ -24,6 +24,7 @@ DELETE_OLD_EVENTS = statement("delete_old_events")
 DELETE_OLD_AUDIT = statement("delete_old_audit")
 DELETE_LAPSED_HOLDS = statement("delete_lapsed_holds")
 DELETE_IDLE_LIMITS = statement("delete_idle_limits")
+DELETE_OLD_TICKS = statement("delete_old_ticks")
 LIST_AUDIT = statement("list_audit")
 
 BATCH: Final = 500
@@ -34,6 +35,7 @@ EVENTS_KEPT_DAYS: Final = 30
 AUDIT_KEPT_DAYS: Final = 365
 IDLE_LIMITS_KEPT_DAYS: Final = 1
 """A keyed bucket that is full again is as good as a new one."""
+TICKS_KEPT_DAYS: Final = 30
 
 
 class SqlAudit:
@@ -66,6 +68,7 @@ async def cleanup(driver: Driver) -> CleanupReport:
         audit=await _in_batches(driver, DELETE_OLD_AUDIT, AUDIT_KEPT_DAYS),
         unique_holds=await _in_batches(driver, DELETE_LAPSED_HOLDS, 0),
         rate_limits=await _in_batches(driver, DELETE_IDLE_LIMITS, IDLE_LIMITS_KEPT_DAYS),
+        ticks=await _in_batches(driver, DELETE_OLD_TICKS, TICKS_KEPT_DAYS),
     )
 
 

@@ -271,3 +271,12 @@ DELETE FROM forge_rate_limits WHERE scope IN (
   SELECT scope FROM forge_rate_limits
   WHERE template IS NOT NULL AND updated_at < :before AND blocked_us < :now - updated_at
     AND tokens + (:now - updated_at) / 1000000.0 * refill_per_s >= capacity LIMIT :limit)
+-- name: lock_schedule
+-- Nothing to lock: a write transaction is alone.
+SELECT name, settings, state, revision, next_fire_at, last_fired_at, last_outcome, last_error, consecutive_errors,
+  declaration, version, edited, created_at, updated_at, updated_by
+FROM forge_schedules WHERE name = :name
+
+-- name: delete_old_ticks
+DELETE FROM forge_ticks WHERE (schedule, fire_at) IN (
+  SELECT schedule, fire_at FROM forge_ticks WHERE at < :before ORDER BY at LIMIT :limit)

@@ -24,7 +24,8 @@ class ProcessInfo:
     """Written whole with every heartbeat, so a row removed in error comes back with its full identity.
 
     `slots` maps each served queue to the slots open for it, `offered` to the most that the process would open of its
-    total (older processes do not say), `running` each slot's process id to its job.
+    total (older processes do not say), `running` each slot's process id to its job. `schedules` are those that its code
+    declares.
     """
 
     host_id: str
@@ -39,6 +40,7 @@ class ProcessInfo:
     state: ProcessState
     loop_lag_ms: float = 0.0
     offered: dict[str, int] = field(default_factory=dict)
+    schedules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

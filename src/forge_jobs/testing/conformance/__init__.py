@@ -27,7 +27,7 @@ pytest.register_assert_rewrite(
         for module in (
             "admin", "arrange", "cancel", "claim", "cluster", "cluster_histories", "dedupe", "durability",
             "enqueue", "events", "finalize", "heartbeat", "lifecycle_matrix", "model", "processes", "queues",
-            "rate_limits", "reaper", "retention", "state_machine", "throttle",
+            "rate_limits", "reaper", "retention", "schedules", "state_machine", "throttle",
         )
     )
 )  # fmt: skip
@@ -85,6 +85,14 @@ from forge_jobs.testing.conformance.rate_limits import (  # noqa: E402
 )
 from forge_jobs.testing.conformance.reaper import TestClockOfOneHost, TestExpire, TestRevive  # noqa: E402
 from forge_jobs.testing.conformance.retention import TestRetention  # noqa: E402
+from forge_jobs.testing.conformance.schedules import (  # noqa: E402
+    TestDeclaredSchedules,
+    TestEditedSchedules,
+    TestFire,
+    TestMisfire,
+    TestScheduleFaults,
+    TestTrigger,
+)
 from forge_jobs.testing.conformance.state_machine import TestStateMachine  # noqa: E402
 from forge_jobs.testing.conformance.throttle import (  # noqa: E402
     TestCoolDown,
@@ -95,11 +103,12 @@ from forge_jobs.testing.conformance.throttle import (  # noqa: E402
 __all__ = [
     "Backend", "TestActOnMany", "TestAttempts", "TestAudit", "TestCancel", "TestClaim", "TestClaimAlone",
     "TestClaimAndSettings", "TestClockOfOneHost", "TestClusterHistories", "TestCoolDown", "TestCoolDownIsForgotten",
-    "TestCounts", "TestDedupe", "TestDedupeInBulk", "TestDelete", "TestDeleteQueue", "TestDrain", "TestEnqueue",
-    "TestEnqueueAgain", "TestEnqueueBulk", "TestErrors", "TestEvents", "TestExpire", "TestFilter", "TestFinalize",
-    "TestFullQueue", "TestHeartbeat", "TestKeyedLimits", "TestLeases", "TestLifecycleMatrix", "TestList",
-    "TestNextDue", "TestOpenSlots", "TestPaidClaims", "TestPause", "TestProcesses", "TestProgress", "TestQueueCounts",
-    "TestQueueSettings", "TestRateLimit", "TestRebalance", "TestReopen", "TestRetention", "TestRetry", "TestRevive",
-    "TestRunNow", "TestSettleAndClaim", "TestShares", "TestStateMachine", "TestThrottled", "TestTuneLimits",
-    "TestTwoStores", "TestUniqueFor", "TestWake", "beater", "clock", "neighbour", "storage",
+    "TestCounts", "TestDeclaredSchedules", "TestDedupe", "TestDedupeInBulk", "TestDelete", "TestDeleteQueue",
+    "TestDrain", "TestEditedSchedules", "TestEnqueue", "TestEnqueueAgain", "TestEnqueueBulk", "TestErrors",
+    "TestEvents", "TestExpire", "TestFilter", "TestFinalize", "TestFire", "TestFullQueue", "TestHeartbeat",
+    "TestKeyedLimits", "TestLeases", "TestLifecycleMatrix", "TestList", "TestMisfire", "TestNextDue", "TestOpenSlots",
+    "TestPaidClaims", "TestPause", "TestProcesses", "TestProgress", "TestQueueCounts", "TestQueueSettings",
+    "TestRateLimit", "TestRebalance", "TestReopen", "TestRetention", "TestRetry", "TestRevive", "TestRunNow",
+    "TestScheduleFaults", "TestSettleAndClaim", "TestShares", "TestStateMachine", "TestThrottled", "TestTrigger",
+    "TestTuneLimits", "TestTwoStores", "TestUniqueFor", "TestWake", "beater", "clock", "neighbour", "storage",
 ]  # fmt: skip

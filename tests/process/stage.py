@@ -51,7 +51,6 @@ class Stage:
         slots: int = 5,
         config: RuntimeConfig = QUICK,
         failpoints: str = "",
-        command: Sequence[str] = WORKER,
     ) -> Cluster:
         """Workers for the stage's queue, started."""
         return Cluster(
@@ -61,7 +60,7 @@ class Stage:
             workers=workers,
             slots=slots,
             environment={**settings(config), ledger.DIRECTORY: str(self.ledger), ENVIRONMENT: failpoints},
-            command=command,
+            command=WORKER,
             directory=TESTS,
         )
 

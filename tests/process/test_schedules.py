@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -21,11 +20,11 @@ from forge_jobs.testing.cluster import Cluster, until
 from forge_jobs.testing.postgres import Server
 
 from .stage import QUICK, Stage
+from .worker_main import CLOCK_AHEAD
 
 FAST: Final = replace(QUICK, lease_ttl_s=0.6)
 BEAT: Final = ScheduleDeclaration("beat", "brief", "* * * * * *", 0, misfire="all(1000)")
 """Every second, and what was missed is made up for: so a tick that is missing was lost."""
-SKEWED: Final = (sys.executable, "-m", "process.skewed_worker_main")
 LONG_S: Final = 20.0
 SECOND: Final = timedelta(seconds=1)
 
@@ -130,8 +129,8 @@ async def test_a_leader_frozen_with_a_plan_in_its_hand_changes_nothing_when_it_c
 @pytest.mark.parametrize("stage", ["postgresql"], indirect=True)
 async def test_clocks_that_are_minutes_off_make_no_tick_early_late_or_twice(stage: Stage, storage: Storage) -> None:
     """The server's time decides, whatever the hosts of its workers show."""
-    with stage.cluster(0, config=FAST, command=SKEWED) as cluster:
-        names = [cluster.start(environment={"SKEW_S": skew}) for skew in ("300", "-300")]
+    with stage.cluster(0, config=FAST) as cluster:
+        names = [cluster.start(environment={CLOCK_AHEAD: skew}) for skew in ("300", "-300")]
         for name in names:
             await until(partial(started, cluster, name), within_s=LONG_S)
         for name in names:  # each leads for a while

@@ -70,6 +70,7 @@ async def add(driver: Driver, requests: Sequence[EnqueueRequest], options: Optio
 class PostgresTx:
     """Implements `CallersTx`."""
 
+    makes_queues: Final = True
     now_us: int
     """The server's clock; known after `look`."""
 

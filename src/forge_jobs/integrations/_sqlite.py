@@ -52,6 +52,7 @@ async def begin(connection: Connection) -> None:
 class SqliteTx:
     """Implements `CallersTx`."""
 
+    makes_queues: Final = False
     advice = "begin one (a write does, unless isolation_level is None)"
 
     def __init__(self, connection: Connection, cursor: Any) -> None:

@@ -217,6 +217,8 @@ class PostgresTx:
     `injected` is the clock that tests put in the place of the server's.
     """
 
+    makes_queues: Final = True
+
     def __init__(
         self,
         connection: Connection,

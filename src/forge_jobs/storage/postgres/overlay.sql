@@ -25,7 +25,10 @@ FROM forge_jobs WHERE id = :id FOR UPDATE
 
 -- name: insert_job
 -- A list of rows is one JSON parameter: one round trip however many, and one plan. The fields of `NewJob` by position,
--- then now.
+-- then now. The settings rows of queues that have none are made on the way, which spares a round trip.
+WITH given AS (SELECT r FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS r),
+made AS (INSERT INTO forge_queues (name, updated_at) SELECT DISTINCT r ->> 1, (r ->> 16)::bigint FROM given
+         ON CONFLICT (name) DO NOTHING)
 INSERT INTO forge_jobs (id, queue, kind, payload, status, ready, priority, max_attempts, enqueued_at, scheduled_at,
                         expires_at, dedupe_key, tags, trace, parent_id)
 SELECT id, queue, kind, payload, 'pending', CASE WHEN scheduled_at <= now THEN 1 ELSE 0 END, priority, max_attempts,
@@ -35,15 +38,18 @@ FROM (SELECT r ->> 0 AS id, r ->> 1 AS queue, r ->> 2 AS kind, r ->> 3 AS payloa
         coalesce((r ->> 6)::bigint, (r ->> 16)::bigint + (r ->> 7)::bigint) AS scheduled_at,
         coalesce((r ->> 8)::bigint, (r ->> 16)::bigint + (r ->> 9)::bigint) AS expires_at,
         r ->> 10 AS dedupe_key, r ->> 12 AS tags, r ->> 13 AS trace, r ->> 14 AS parent_id
-      FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS r) AS given
+      FROM given) AS read
 ON CONFLICT DO NOTHING
 
 -- name: insert_plain_job
+WITH given AS (SELECT r FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS r),
+made AS (INSERT INTO forge_queues (name, updated_at) SELECT DISTINCT r ->> 1, (r ->> 7)::bigint FROM given
+         ON CONFLICT (name) DO NOTHING)
 INSERT INTO forge_jobs (id, queue, kind, payload, status, ready, priority, max_attempts, enqueued_at, scheduled_at,
                         parent_id)
 SELECT r ->> 0, r ->> 1, r ->> 2, r ->> 3, 'pending', 1, (r ->> 4)::integer, (r ->> 5)::integer, (r ->> 7)::bigint,
   (r ->> 7)::bigint, nullif(r ->> 6, '')
-FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS r
+FROM given
 ON CONFLICT DO NOTHING
 
 -- name: hold_key

@@ -23,6 +23,9 @@ class AwaitedTx(Protocol):
     @property
     def now_us(self) -> int: ...
 
+    @property
+    def makes_queues(self) -> bool: ...
+
     async def rows(self, name: str, params: Mapping[str, Any] = {}) -> list[Row]: ...
 
     async def row(self, name: str, params: Mapping[str, Any] = {}) -> Row | None: ...
@@ -39,10 +42,11 @@ class AwaitedTx(Protocol):
 class AtOnce:
     """A `Tx` as an `AwaitedTx` that never makes anybody wait."""
 
-    __slots__ = ("_tx", "now_us")
+    __slots__ = ("_tx", "makes_queues", "now_us")
 
     def __init__(self, tx: Tx) -> None:
         self._tx = tx
+        self.makes_queues = tx.makes_queues
         self.now_us = tx.now_us
 
     async def rows(self, name: str, params: Mapping[str, Any] = {}) -> list[Row]:

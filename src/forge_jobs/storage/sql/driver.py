@@ -23,6 +23,10 @@ class Tx(Protocol):
     def now_us(self) -> int:
         """Store time, read once at the beginning; it is bound as `:now` everywhere."""
 
+    @property
+    def makes_queues(self) -> bool:
+        """Whether the statements that insert jobs also make the settings rows of their queues."""
+
     def rows(self, name: str, params: Mapping[str, Any] = {}) -> list[Row]:
         """All rows of the named statement."""
 

@@ -151,6 +151,8 @@ async def _insert(tx: AwaitedTx, jobs: Sequence[NewJob]) -> int:
 
 async def _ensure_queues(tx: AwaitedTx, jobs: Sequence[NewJob]) -> None:
     """Settings rows for queues that have none, so that the jobs of a queue nobody configured are seen."""
+    if tx.makes_queues:
+        return
     for queue in {job.queue for job in jobs}:
         await tx.change(ENSURE_QUEUE, {"name": queue})
 

@@ -28,6 +28,8 @@ T = TypeVar("T")
 class SqliteTx:
     """Implements `Tx` on one connection."""
 
+    makes_queues: Final = False
+
     def __init__(self, connection: sqlite3.Connection, book: Mapping[str, str], clock: Clock) -> None:
         self._connection = connection
         self._book = book

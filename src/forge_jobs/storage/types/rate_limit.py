@@ -59,10 +59,13 @@ class Granted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """Nothing was taken; asking again after `retry_after` may succeed. `known`: the scope exists."""
+    """Nothing was taken; asking again after `retry_after` may succeed. `known`: the scope exists. It is false."""
 
     retry_after: timedelta
     known: bool = True
+
+    def __bool__(self) -> bool:
+        return False
 
 
 Acquired: TypeAlias = Granted | Refused

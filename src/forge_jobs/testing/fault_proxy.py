@@ -219,11 +219,11 @@ class FaultProxy:
         task = self._tasks.create_task(self._carry(client))
         self._open.add(task)
         task.add_done_callback(self._open.discard)
+        task.add_done_callback(lambda _: client.reset())  # cut before its first step, it would not do so itself
 
     async def _carry(self, client: _Peer) -> None:
         """One connection, from beginning to end."""
         with ExitStack() as ends:
-            ends.callback(client.reset)
             try:
                 server = _Peer(*await asyncio.open_connection(*self._upstream))
             except OSError:

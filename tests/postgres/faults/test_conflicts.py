@@ -10,7 +10,10 @@ import psycopg
 import pytest
 
 from forge_jobs import EnqueueRequest, HandlerRegistry, JobCtx, QueueRuntime
+from forge_jobs.storage.types.finalize import Applied, Failed, FinalizeOutcome, Released
+from forge_jobs.storage.types.job import JobStatus
 from forge_jobs.testing.cluster import until
+from forge_jobs.testing.factories import make_claim, make_failed, make_throttled
 from forge_jobs.testing.postgres import Server
 
 from .stage import HEALED_S, QUICK, Stage, loaded, staged
@@ -25,6 +28,24 @@ async def test_an_enqueue_that_meets_conflicts_is_tried_again(pg15: Server, tmp_
         outcome = await storage.jobs.enqueue(EnqueueRequest("brief", queue="default"))
         assert stage.jobs().keys() == {outcome.id}
         assert stage.sql("SELECT last_value FROM refusals") == [(5,)]
+
+
+@pytest.mark.parametrize(
+    "outcome", [make_failed(delay=60), make_throttled(), Released()], ids=lambda one: type(one).__name__
+)
+@pytest.mark.parametrize("sqlstate", CONFLICTS)
+async def test_an_outcome_that_meets_conflicts_is_recorded_as_it_is(
+    pg18: Server, tmp_path: Path, sqlstate: str, outcome: FinalizeOutcome
+) -> None:
+    """A conflict is nobody's fault: it must not end the job."""
+    async with staged(tmp_path, pg18.new_database()) as stage, stage.caller() as storage:
+        await storage.jobs.enqueue(EnqueueRequest("brief", queue="default"))
+        (job,) = (await storage.jobs.claim(make_claim(queue="default", kinds=("brief",)))).jobs
+        stage.refuse([sqlstate], when="n <= 3", on="UPDATE")
+        settled = await storage.jobs.finalize(job.id, job.fence, outcome)
+        assert isinstance(settled, Applied)
+        assert settled.status == (JobStatus.FAILED if isinstance(outcome, Failed) else JobStatus.PENDING)
+        assert stage.sql("SELECT last_value FROM refusals") == [(4,)]
 
 
 async def test_a_settlement_in_a_deadlock_is_tried_again_and_applied(pg18: Server, tmp_path: Path) -> None:

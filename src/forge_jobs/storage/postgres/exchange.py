@@ -42,6 +42,7 @@ def exchange(tx: Tx, settlements: Sequence[Finalize], claims: Sequence[ClaimRequ
     settled = Settlements([])
     if len(done) < len(settlements):
         others = [item for item in settlements if done.get(item.job_id) is not item]
+        others.sort(key=lambda item: item.job_id)  # beats lock rows in this order too
         settled = settle_jobs(tx, others)
         answers = {id(item): answer for item, answer in zip(others, settled.answers, strict=True)}
     asked = [request for request in claims if request.limit and request.kinds]

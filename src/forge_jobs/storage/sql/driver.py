@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
+from forge_jobs.storage.error import StorageError
+
 T = TypeVar("T")
 Row = tuple[Any, ...]
 
@@ -45,6 +47,17 @@ class Tx(Protocol):
     def reserve(self, keys: Collection[str], *, wait: bool) -> Collection[str]:
         """Make sure that no other transaction works on these dedupe keys until this one ends; the keys that another
         one has at the moment, if not told to wait. What is read afterwards is the newest state."""
+
+
+def is_of_the_store(error: BaseException) -> bool:
+    """Whether an error is the store's trouble (a conflict, a lock, a full disk, a lost connection), so that the same
+    statement may well succeed later; any other is about what was to be written.
+
+    By what PEP 249 calls an OperationalError, which every driver has as a class of its own.
+    """
+    return isinstance(error, (OSError, StorageError)) or any(
+        one.__name__ == "OperationalError" for one in type(error).__mro__
+    )
 
 
 Operation = Callable[[Tx], T]

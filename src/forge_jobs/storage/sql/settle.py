@@ -17,7 +17,7 @@ from forge_jobs.ids import JobId
 from forge_jobs.storage import lifecycle
 from forge_jobs.storage.protocol import Claim
 from forge_jobs.storage.sql.book import statement
-from forge_jobs.storage.sql.driver import Tx
+from forge_jobs.storage.sql.driver import Tx, is_of_the_store
 from forge_jobs.storage.sql.rate_limits import drain_bucket
 from forge_jobs.storage.sql.rows import to_json
 from forge_jobs.storage.sql.write import Locked, lock, write_transition
@@ -103,6 +103,8 @@ def _settle_surely(tx: Tx, item: Finalize, result: Settlements) -> Settled:
         with tx.savepoint():
             return _settle_one(tx, item, result)
     except Exception as error:
+        if is_of_the_store(error):  # the whole transaction is tried again
+            raise
         log.exception("settle_fault job_id=%s", item.job_id)
         text = ErrorText(f"its outcome could not be recorded ({type(error).__name__}: {error})", kind=ErrorKind.DEAD)
         return _settle_one(tx, Finalize(item.job_id, item.fence, Dead(text)), result)

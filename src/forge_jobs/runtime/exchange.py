@@ -169,6 +169,10 @@ class Exchanger:
         self._admitting: set[Claimed] = set()
         """Claimed jobs that are being paid for."""
         self.in_flight = False
+        self.begun = 0
+        """Exchanges sent so far."""
+        self.over = 0
+        """Those of them whose answer was dealt with, or will not come."""
         self._claims_await_beat: int | None = None
         """Set when a claim's answer was lost: no claim before that many beats were accepted."""
         self._alone_since: float | None = None
@@ -269,6 +273,15 @@ class Exchanger:
         self, settlements: list[tuple[Run | None, Finalize]], claims: list[tuple[Line, tuple[Slot, ...], ClaimRequest]]
     ) -> None:
         self.in_flight = True
+        self.begun += 1
+        try:
+            await self._deal(settlements, claims)
+        finally:
+            self.over = self.begun
+
+    async def _deal(
+        self, settlements: list[tuple[Run | None, Finalize]], claims: list[tuple[Line, tuple[Slot, ...], ClaimRequest]]
+    ) -> None:
         try:
             await self._progress(settlements)
             answer = await self.env.storage.jobs.settle_and_claim(

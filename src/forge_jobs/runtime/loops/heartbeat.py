@@ -27,8 +27,6 @@ from forge_jobs.version import __version__
 log = logging.getLogger("forge_jobs.heartbeat")
 
 JITTER: Final = 0.1
-STRAY_BEATS: Final = 2
-"""A claim that this process does not know is given back when that many beats in a row found it."""
 
 
 class Heartbeat:
@@ -43,6 +41,7 @@ class Heartbeat:
         self._stop = threading.Event()
         self._waiters: list[asyncio.Future[None]] = []
         self._strays: dict[Claimed, int] = {}
+        """Claims that nobody here knows, each with how many exchanges had begun when a beat first found it."""
         self._thread = threading.Thread(target=self._run, name="forge-heartbeat", daemon=True)
 
     async def start(self) -> None:
@@ -165,15 +164,14 @@ class Heartbeat:
 
     def _release_strays(self, strays: frozenset[Claimed]) -> None:
         """Give back claims that nobody here knows: their answer was lost on the way."""
-        seen = {claimed: self._strays.get(claimed, 0) + 1 for claimed in strays}
-        self._strays = {claimed: beats for claimed, beats in seen.items() if not self.env.exchanger.knows(claimed)}
-        if self.env.exchanger.in_flight:
-            return
-        for claimed, beats in list(self._strays.items()):
-            if beats >= STRAY_BEATS:
-                log.warning("stray_released job_id=%s fence=%d", claimed.job_id, claimed.fence)
-                self.env.exchanger.release_stray(claimed)
-                del self._strays[claimed]
+        exchanger = self.env.exchanger
+        found = {claimed for claimed in strays if not exchanger.knows(claimed)}
+        # One that a beat found before may still be in the hands of an exchange that was under way then.
+        certain = {claimed for claimed in found if self._strays.get(claimed, exchanger.begun + 1) <= exchanger.over}
+        for claimed in certain:
+            log.warning("stray_released job_id=%s fence=%d", claimed.job_id, claimed.fence)
+            exchanger.release_stray(claimed)
+        self._strays = {claimed: self._strays.get(claimed, exchanger.begun) for claimed in found - certain}
 
     def _give_up(self, error: StoreUnavailable) -> None:
         """The store must not be used any longer: the process ends."""

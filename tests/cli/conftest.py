@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from forge_jobs.cli.main import run as run_program
 
-from .stage import APP, Cli, Result
+from .stage import APP, Cli, Result, Start, start
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +48,19 @@ def app(here: Path) -> Path:
     path = here / "app.py"
     path.write_text(APP)
     return path
+
+
+@pytest.fixture
+def worker(app: Path) -> Iterator[Start]:
+    """Start workers of the application; none outlives the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+        started.append(start("worker", "app:handlers", *arguments, **environment))
+        return started[-1]
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

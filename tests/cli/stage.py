@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -68,6 +69,7 @@ class Result:
 
 
 Cli = Callable[..., Result]
+Start = Callable[..., subprocess.Popen[str]]
 
 
 def program(*arguments: str, stdin: str | None = None, **environment: str) -> Result:
@@ -96,6 +98,14 @@ def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
         text=True,
         env={**os.environ, **environment},
     )
+
+
+def until(what: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait until something is so in another process."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)
 
 
 def in_store(work: Callable[[Storage], Awaitable[T]], url: str = URL) -> T:

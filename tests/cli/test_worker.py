@@ -7,39 +7,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .stage import Cli, Result, add, program, start, status_of
-
-Start = Callable[..., subprocess.Popen[str]]
-
-
-@pytest.fixture
-def worker(app: Path) -> Iterator[Start]:
-    """Start workers of the application; none outlives the test."""
-    started: list[subprocess.Popen[str]] = []
-
-    def run(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-        started.append(start("worker", "app:handlers", *arguments, **environment))
-        return started[-1]
-
-    yield run
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-def until(what: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait until something is so in another process."""
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.02)
+from .stage import Cli, Result, Start, add, program, start, status_of, until
 
 
 def end(process: subprocess.Popen[str]) -> Result:

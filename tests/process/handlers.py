@@ -42,6 +42,16 @@ async def long(ctx: JobCtx, payload: float) -> Done:
     return Done()
 
 
+@handlers.handler("heeding")
+async def heeding(ctx: JobCtx) -> None:
+    """Its first run lasts until it is told to stop, and stops at once; a later one is done at once."""
+    _note("start", ctx)
+    if ctx.fence == 1:
+        _note("told", ctx, str(await ctx.cancel.wait()))
+        ctx.cancel.raise_if_cancelled()
+    _note("end", ctx)
+
+
 @handlers.handler("deaf")
 async def deaf(ctx: JobCtx) -> None:
     """Ignores every signal to stop, until its task is cancelled."""

@@ -76,7 +76,7 @@ async def test_workers_under_load_go_on_while_a_migration_adds_to_their_tables(o
     async with open_storage(on_postgresql.url) as storage, fed(storage) as ids:
         with on_postgresql.cluster(2, config=PATIENT) as cluster:
             await all_started(cluster)
-            await until(lambda: len(on_postgresql.read("end")) > 50, within_s=20)
+            await more_ended(on_postgresql, 50)
             for step in additive:
                 await in_database(on_postgresql.url, step)
             before = len(on_postgresql.read("end"))
@@ -110,6 +110,32 @@ async def test_a_cancel_reaches_a_handler_of_another_process_within_a_heartbeat(
             assert {(entry.job, entry.note) for entry in on_postgresql.read("told")} == {(n, "user") for n in ids[:2]}
             for job_id in ids[2:]:
                 assert (await read(storage, job_id)).row.status == "in_progress", "the others go on"
+
+
+async def test_after_a_pause_has_returned_no_claim_succeeds_and_no_attempt_is_burnt(on_postgresql: Stage) -> None:
+    config = replace(PATIENT, heartbeat_s=0.5, poll_ms=20)
+    claimed_later = "SELECT count(*) FROM forge.jobs WHERE started_at > %s"
+    async with open_storage(on_postgresql.url) as storage, fed(storage) as stream:
+        with on_postgresql.cluster(2, slots=4, config=config) as cluster:
+            await all_started(cluster)
+            for pauses in (1, 2, 3):
+                await more_ended(on_postgresql, 30)
+                heeding = await put(storage, "heeding", priority=0)
+                await when(storage, heeding, "in_progress", within_s=20)
+                assert await storage.queues.pause("default")
+                [(paused_us,)] = await in_database(on_postgresql.url, "SELECT forge.now_us()")
+                released = await when(storage, heeding, "pending", within_s=20)
+                assert (released.row.attempts, released.row.crashes) == (0, 0)
+                cluster.start()  # a program that learns of the pause from the store
+                await all_started(cluster)
+                await stream.more(50)
+                assert await in_database(on_postgresql.url, claimed_later, paused_us) == [(0,)]
+                assert len(on_postgresql.read("told")) == pauses
+                assert await storage.queues.resume("default")
+            stream.end()
+            assert await all_finished(storage, within_s=20) == {"done": stream.count + 3}
+    assert {entry.note for entry in on_postgresql.read("told")} == {"pause"}
+    assert await in_database(on_postgresql.url, "SELECT DISTINCT attempts, crashes FROM forge.jobs") == [(1, 0)]
 
 
 async def test_hosts_whose_clocks_are_minutes_off_work_as_all_others(on_postgresql: Stage) -> None:
@@ -185,6 +211,12 @@ async def all_started(cluster: Cluster) -> None:
     await until(lambda: all("worker_started" in cluster.log(name) for name in cluster.names), within_s=20)
 
 
+async def more_ended(stage: Stage, runs: int) -> None:
+    """Wait until so many more jobs have ended."""
+    goal = len(stage.read("end")) + runs
+    await until(lambda: len(stage.read("end")) >= goal, within_s=20, what=f"{runs} more jobs ended")
+
+
 class Fed:
     """Jobs that are enqueued one after the other until it ends."""
 
@@ -194,6 +226,11 @@ class Fed:
 
     def end(self) -> None:
         self.ended = True
+
+    async def more(self, jobs: int) -> None:
+        """Wait until so many more jobs were enqueued."""
+        goal = self.count + jobs
+        await until(lambda: self.count >= goal, within_s=20, what=f"{jobs} more jobs enqueued")
 
 
 @asynccontextmanager

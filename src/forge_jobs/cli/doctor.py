@@ -163,12 +163,7 @@ def check_server(status: dict[str, Any]) -> list[Check]:
             f"{status['our_connections']} of them ours",
             None if room > 2 * need else "raise max_connections, or put a pooler between",
         ),
-        Check(
-            "notifications",
-            Verdict.WARN if status["pooled"] else Verdict.OK,
-            "a pooler stands between: workers find jobs by polling" if status["pooled"] else "a direct connection",
-            "set listen_url to a direct connection" if status["pooled"] else None,
-        ),
+        _check_notifications(status),
         Check(
             "clock",
             Verdict.OK if abs(ahead) < CLOCK_WARN_MS else Verdict.WARN,
@@ -177,6 +172,21 @@ def check_server(status: dict[str, Any]) -> list[Check]:
         ),
         Check("size", Verdict.OK, f"the table of jobs has {output.size(status['jobs_bytes'])}"),
     ]
+
+
+def _check_notifications(status: dict[str, Any]) -> Check:
+    name, direct = "notifications", "set listen_url to a direct connection"
+    match status["listens"]:
+        case "direct" if status["pooled"]:
+            return Check(name, Verdict.OK, "a pooler stands between; workers listen directly, by listen_url")
+        case "direct":
+            return Check(name, Verdict.OK, "a direct connection")
+        case "off":
+            return Check(name, Verdict.OK, "switched off by the setting notify: workers find jobs by polling")
+        case "unreachable":
+            return Check(name, Verdict.WARN, "listen_url cannot be reached: workers find jobs by polling", direct)
+        case _:
+            return Check(name, Verdict.WARN, "a pooler stands between: workers find jobs by polling", direct)
 
 
 def _check_sync(status: dict[str, Any]) -> Check:

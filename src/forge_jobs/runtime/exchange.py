@@ -287,6 +287,14 @@ class Exchanger:
         sent_at = self._loop.time()
         self._sent_at.append(sent_at)
         try:
+            await self._deal(settlements, claims)
+        finally:
+            self._sent_at.remove(sent_at)
+
+    async def _deal(
+        self, settlements: list[tuple[Run | None, Finalize]], claims: list[tuple[Line, tuple[Slot, ...], ClaimRequest]]
+    ) -> None:
+        try:
             await self._progress(settlements)
             answer = await self.env.storage.jobs.settle_and_claim(
                 [item for _, item in settlements], [request for _, _, request in claims]
@@ -297,8 +305,6 @@ class Exchanger:
         except BaseException:
             self._outbox.extendleft(reversed(settlements))
             raise
-        finally:
-            self._sent_at.remove(sent_at)
         self._settle_failures = self._claim_failures = 0
         for (run, item), settled in zip(settlements, answer.settled, strict=True):
             if run is not None:
@@ -310,37 +316,42 @@ class Exchanger:
             if settled is not APPLIED_DONE:
                 self._settled(item, settled)
         self.env.health.counts["finished"] += sum(settled is APPLIED_DONE for settled in answer.settled)
+        admitted = await self._admitted(claims, answer.claims)
         now = self._loop.time()
-        for (line, slots, request), claim in zip(claims, answer.claims, strict=True):
+        for (line, slots, request), claim, jobs in zip(claims, answer.claims, admitted, strict=True):
             self._toll.learn(claim, now)
             line.answered(claim, now, self._toll.opens_at)
             self._alone_answered(line, request, claim, now)
-            line.give(slots, await self._admitted(line, slots, claim.jobs), alone=request.alone)
-            if request.alone and claim.jobs:
-                self._alone_run = self.env.running.get(Claimed(claim.jobs[0].id, claim.jobs[0].fence))
+            line.give(slots, jobs, alone=request.alone)
+            if request.alone and jobs:
+                self._alone_run = self.env.running.get(Claimed(jobs[0].id, jobs[0].fence))
 
-    async def _admitted(self, line: Line, slots: tuple[Slot, ...], jobs: Sequence[JobRecord]) -> Sequence[JobRecord]:
-        """Those jobs that may start; the others go back."""
-        if not self._toll.by_payload(jobs):
-            return jobs
-        claimed = {Claimed(job.id, job.fence) for job in jobs}
+    async def _admitted(
+        self, claims: list[tuple[Line, tuple[Slot, ...], ClaimRequest]], answered: Sequence[Claim]
+    ) -> list[Sequence[JobRecord]]:
+        """Of each claim those jobs that may start; the others go back."""
+        every = [job for claim in answered for job in claim.jobs]
+        if not self._toll.by_payload(every):
+            return [claim.jobs for claim in answered]
+        claimed = {Claimed(job.id, job.fence) for job in every}
         self._admitting |= claimed
         try:
-            refused = await refusals(self.env, jobs)
+            refused = await refusals(self.env, every)
         except BaseException:
-            for job in jobs:
+            for job in every:
                 self.release(job)
-            line.give(slots, ())
+            for line, slots, _ in claims:
+                line.give(slots, ())
             raise
         finally:
             self._admitting -= claimed
-        for job in jobs:
+        for job in every:
             if job.id in refused:
-                line.returning.add(Claimed(job.id, job.fence))
+                self.lines[job.queue].returning.add(Claimed(job.id, job.fence))
                 self._outbox.append((None, Finalize(job.id, job.fence, refused[job.id], job)))
         if refused:
             self.poke()
-        return [job for job in jobs if job.id not in refused]
+        return [[job for job in claim.jobs if job.id not in refused] for claim in answered]
 
     def _settled(self, item: Finalize, settled: Settled) -> None:
         counts = self.env.health.counts

@@ -187,6 +187,8 @@ class JobStore(Protocol):
     ) -> list[Revived]:
         """Take back up to `limit` running jobs whose owner has been silent for `stale_after`, oldest beat first.
 
+        A job whose row was locked by somebody while its owner went on beating has not lost its owner.
+
         `allowed` is asked, on any thread, once the store answers: a call that waited out an outage comes before the
         owners' next beats, and must not take their jobs.
         """

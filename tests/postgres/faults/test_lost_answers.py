@@ -21,7 +21,8 @@ from forge_jobs import (
     Storage,
 )
 from forge_jobs.ids import JobId, new_id
-from forge_jobs.storage.types.job import Enqueued
+from forge_jobs.storage.protocol import ClaimRequest
+from forge_jobs.storage.types.job import Enqueued, JobFilter
 from forge_jobs.storage.types.queue import QueueChange
 from forge_jobs.testing.cluster import until
 from forge_jobs.testing.fault_proxy import FaultProxy
@@ -128,6 +129,32 @@ async def test_a_claim_whose_answer_was_lost_is_found_and_its_jobs_are_run_once(
         assert sorted(job_id for job_id, _ in runs) == ids, "each ran once"
         assert 2 in {fence for _, fence in runs}, "what the lost answer held ran under its second claim"
         assert {(job.attempts, job.crashes) for job in stage.jobs().values()} == {(1, 0)}
+
+
+async def test_a_claim_that_nobody_knows_is_found_while_exchanges_follow_each_other_without_a_break(
+    pg18: Server, tmp_path: Path
+) -> None:
+    handlers = HandlerRegistry()
+
+    @handlers.handler("brief")
+    async def brief(ctx: JobCtx) -> None:
+        await asyncio.sleep(random.uniform(0, 0.01))
+
+    async with staged(tmp_path, pg18.new_database()) as stage, stage.caller() as storage:
+        await stage.storage.jobs.enqueue_bulk([EnqueueRequest("brief", n, queue="default") for n in range(10_000)])
+        lost = await put(stage, "elsewhere")
+        async with working(storage, handlers, slots=30) as runtime:
+            health = runtime.env.health
+            claim = await stage.storage.jobs.claim(
+                ClaimRequest(queue="default", kinds=("elsewhere",), host_id=runtime.host_id, slots=("default-9-x",))
+            )
+            assert [job.id for job in claim.jobs] == [lost]
+            beats = health.beats
+            await until(lambda: stage.jobs()[lost].status == "pending", within_s=HEALED_S, what="the claim given back")
+            assert health.beats - beats <= 3, "one may have been on its way already"
+            left = await stage.storage.jobs.count(JobFilter(kinds=("brief",), statuses=("pending",)))
+            assert left.get("pending", 0) > 100, "the worker was never idle"
+        assert (stage.jobs()[lost].attempts, stage.jobs()[lost].crashes) == (0, 0)
 
 
 async def test_an_exchange_whose_answer_was_lost_settles_once_and_finds_what_it_claimed(

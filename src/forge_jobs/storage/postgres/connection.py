@@ -115,7 +115,7 @@ class Connector:
         self.config = config
         self.clock = clock
         self.pooled: bool | None = None
-        """Whether a pooler stands between us and the server; unknown before the first connection."""
+        """Whether a pooler stands between us and the store; unknown before the first connection."""
         self.unreachable: StoreUnavailable | None = None
         """Why the last attempt of any lane failed: who waits for a turn to try knows it too."""
         self._failures = 0
@@ -136,18 +136,22 @@ class Connector:
             ConfigError: the server is too old, or the URL means nothing to it.
         """
         self._wait_for_turn()
+        own = url in (None, self.url)
         try:
             connection = self._connect(url or self.url, role, lock_timeout_ms)
         except (psycopg.Error, OSError) as error:
             with self._lock:
-                self.unreachable = StoreUnavailable(away(error, self.url))
+                if own:  # what is wrong with a URL to listen on says nothing of the store
+                    self.unreachable = StoreUnavailable(away(error, self.url))
                 pause = min(RECONNECT_S[0] * 1.5**self._failures, RECONNECT_S[1])
                 self._failures = min(self._failures + 1, 20)
                 self._not_before = time.monotonic() + pause * random.uniform(1.0, 1.3)  # noqa: S311
             raise
         with self._lock:
             self._failures = 0
-            self.unreachable = None
+            if own:
+                self.unreachable = None
+                self.pooled = connection.pooled
         return connection
 
     def _wait_for_turn(self) -> None:
@@ -195,7 +199,7 @@ class Connector:
         assert row is not None
         if row[1] != "UTF8":
             raise ConfigError(f"the database's encoding is {row[1]}; forge-jobs needs UTF8")
-        self.pooled = row[0] != raw.info.backend_pid  # a pooler answers with a backend that is not the one it names
+        pooled = row[0] != raw.info.backend_pid  # a pooler answers with a backend that is not the one it names
         settings = {
             "statement_timeout": STATEMENT_TIMEOUT_MS,
             "lock_timeout": lock_timeout_ms,
@@ -203,7 +207,7 @@ class Connector:
         }
         if self.config.durability == "process":
             settings["synchronous_commit"] = 0
-        if self.pooled:
+        if pooled:
             raw.prepare_threshold = None
             connection.preamble = "".join(f"; SET LOCAL {name} = {value}" for name, value in settings.items())
             return

@@ -71,17 +71,23 @@ WHERE forge_jobs.id = claim.key AND forge_jobs.fence = claim.value::bigint AND f
 
 -- name: stale_jobs
 -- FOR UPDATE SKIP LOCKED: a row that another reaper or its owner holds at this moment is theirs. Times are compared
--- on the server's clock, which all hosts share.
+-- on the server's clock, which all hosts share. A beat skips rows that somebody has locked: one that falls free is still
+-- its owner's, if that one has beaten meanwhile and named the job as running.
 SELECT j.id, j.queue, j.kind, j.status, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
   j.cancel_requested_at IS NOT NULL, j.alone, j.started_at, j.process_id, j.dedupe_key,
   (:now - j.heartbeat_at) / 1000000, (SELECT p.label FROM forge_processes p WHERE p.host_id = j.host_id)
 FROM forge_jobs j WHERE j.status = 'in_progress' AND j.heartbeat_at <= :now - :stale
+  AND NOT EXISTS (
+    SELECT FROM forge_processes p WHERE p.host_id = j.host_id AND p.heartbeat_at > :now - :stale
+      AND p.info::jsonb -> 'running' ->> j.process_id = j.id)
 ORDER BY j.heartbeat_at, j.id LIMIT :limit FOR UPDATE OF j SKIP LOCKED
 
 -- name: beat_jobs
-UPDATE forge_jobs SET heartbeat_at = :now
-FROM jsonb_each_text(CAST(:claims AS jsonb)) AS claim
-WHERE forge_jobs.id = claim.key AND forge_jobs.fence = claim.value::bigint AND forge_jobs.process_id IS NOT NULL
+-- FOR NO KEY UPDATE SKIP LOCKED: whoever holds one row must not keep the other jobs of the process from beating. What
+-- is lost is read from the rows and not from what was updated, so a row that is skipped is not taken for lost.
+UPDATE forge_jobs SET heartbeat_at = :now WHERE id = ANY (ARRAY(
+  SELECT j.id FROM jsonb_each_text(CAST(:claims AS jsonb)) AS claim JOIN forge_jobs j ON j.id = claim.key
+  WHERE j.fence = claim.value::bigint AND j.process_id IS NOT NULL FOR NO KEY UPDATE OF j SKIP LOCKED))
 
 -- name: beat_process
 INSERT INTO forge_processes (host_id, info, label, started_at, heartbeat_at) VALUES (:host, :info, :label, :now, :now)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
+import psycopg
+
 from forge_jobs.clock import Clock
 from forge_jobs.config import StoreConfig
 from forge_jobs.storage.error import ConfigError, SchemaMismatch, StoreUnavailable
@@ -123,12 +125,14 @@ class PostgresMaintenance:
         driver = self._driver
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(None, _inspect, driver.connector, driver.config.schema)
+        listens = await loop.run_in_executor(None, _listens, driver.connector)
         return {
             "backend": "postgresql",
             "place": errors.place(driver.connector.url),
             "schema": driver.config.schema,
             "durability": driver.config.durability,
             "pooled": bool(driver.connector.pooled),
+            "listens": listens,
             "notifications": "arrive" if self._wake.proven else "not seen" if driver.config.notify else "off",
             "connections_of_a_process": CONNECTIONS,
             "clock_ahead_of_host_ms": round(driver.connector.clock.ahead_of_host_ms, 1),
@@ -226,3 +230,17 @@ def _inspect(connector: Connector, schema: str) -> dict[str, Any]:
             "schema_version": max((step.version for step in applied), default=0),
             "pending_migrations": [step.name for step in migrate.pending(connection, schema)],
         }
+
+
+def _listens(connector: Connector) -> str:
+    """How a worker of this configuration listens: `direct`, `pooled`, which hears nothing, `unreachable` or `off`."""
+    config = connector.config
+    if not config.notify:
+        return "off"
+    if config.listen_url is None:
+        return "pooled" if connector.pooled else "direct"
+    try:
+        with contextlib.closing(connector.connect("open", url=config.listen_url)) as connection:
+            return "pooled" if connection.pooled else "direct"
+    except (psycopg.Error, OSError, ConfigError):
+        return "unreachable"

@@ -124,6 +124,7 @@ LIMITS: Final[Mapping[str, tuple[str, str]]] = {
     "PAGE": ("jobs", "One page of a list."),
     "PROGRESS_MESSAGE_LENGTH": ("characters", "Message of `ctx.progress`; a longer one is cut."),
     "EVENT_BUFFER": ("events", "Events that wait to be written. More are dropped and counted."),
+    "SERIES_BUCKETS": ("buckets", "Most buckets of one series of a metric. More are refused."),
     "TRACE_BYTES": ("bytes", "`trace` of a request as stored."),
     "RATE_CAPACITY": ("tokens", "Capacity and refill per second of a rate limit, and the cost of a job."),
     "RATE_RETRY_S": ("seconds", "What a refused `acquire` is told to wait, at least and at most."),

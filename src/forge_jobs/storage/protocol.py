@@ -38,6 +38,7 @@ from forge_jobs.storage.types.job import (
     Page,
 )
 from forge_jobs.storage.types.lease import Lease
+from forge_jobs.storage.types.metric import Bucket, Summary
 from forge_jobs.storage.types.process import BeatAnswer, Claimed, ProcessInfo, ProcessRow
 from forge_jobs.storage.types.queue import QueueChange, QueueCounts, QueueSettings
 from forge_jobs.storage.types.rate_limit import Acquired, Gate, RateLimit, RateLimitDeclaration
@@ -412,6 +413,43 @@ class EventStore(Protocol):
         """One job's flushed events, oldest first."""
 
 
+class MetricStore(Protocol):
+    """Metrics by minute; their names are in `storage.types.metric`."""
+
+    async def rollup(self) -> int:
+        """Count the events of closed minutes, and how long runs waited and took, by queue and kind: of the last three
+        minutes, and of those before that were missed. How many minutes with events that were.
+
+        Again or twice at a time does no harm: a count is never lowered, not even when its events were deleted.
+        """
+
+    async def record(self, values: Mapping[str, Summary], *, host_id: str = "") -> None:
+        """Keep what was measured in a process, or with an empty host id in the store, for the present minute. A
+        minute that has one with a smaller count takes the new one.
+
+        Raises:
+            InvalidInput: there is no such metric.
+        """
+
+    async def series(
+        self,
+        metric: str,
+        since: datetime,
+        until: datetime,
+        *,
+        bucket: timedelta = timedelta(minutes=1),
+        queue: str | None = None,
+        kind: str | None = None,
+        host_id: str | None = None,
+    ) -> list[Bucket]:
+        """Minutes with `since <= minute < until`, oldest first, in buckets that begin at whole multiples of their
+        width. A bucket without values is left out.
+
+        Raises:
+            InvalidInput: no such metric, a bucket that is not whole minutes, or more than 2 000 of them.
+        """
+
+
 class AuditStore(Protocol):
     """What people did."""
 
@@ -458,6 +496,8 @@ class Storage(Protocol):
     @property
     def events(self) -> EventStore: ...
     @property
+    def metrics(self) -> MetricStore: ...
+    @property
     def audit(self) -> AuditStore: ...
     @property
     def maintenance(self) -> MaintenanceStore: ...
@@ -477,6 +517,6 @@ class Storage(Protocol):
 
 __all__ = [
     "AuditStore", "BeatAnswer", "Claim", "ClaimRequest", "Claimed", "ErrorEntry", "EventStore", "Exchange",
-    "Heart", "JobRow", "JobStore", "JobTransaction", "LeaseStore", "MaintenanceStore", "ProcessStore", "QueueStore",
-    "RateLimitStore", "ShareStore", "Storage",
+    "Heart", "JobRow", "JobStore", "JobTransaction", "LeaseStore", "MaintenanceStore", "MetricStore", "ProcessStore",
+    "QueueStore", "RateLimitStore", "ShareStore", "Storage",
 ]  # fmt: skip

@@ -58,6 +58,8 @@ _TEXT: Final = [
     "scope",
     "scopes",
     "template",
+    "metric",
+    "metrics",
 ]
 _BIGINT: Final = [
     "now",
@@ -94,6 +96,7 @@ _BIGINT: Final = [
     "share",
     "open",
     "per_key",
+    "bucket",
 ]
 _DOUBLE: Final = [
     "current",

@@ -20,7 +20,7 @@ SELECT value FROM json_each(:keys) AS k WHERE NOT pg_try_advisory_xact_lock(forg
 -- name: lock_job
 -- FOR UPDATE: another transaction may be about to change the row.
 SELECT id, queue, kind, status, attempts, max_attempts, crashes, throttles, fence, cancel_requested_at IS NOT NULL,
-  alone, started_at, process_id, dedupe_key
+  alone, started_at, process_id, dedupe_key, enqueued_at
 FROM forge_jobs WHERE id = :id FOR UPDATE
 
 -- name: insert_job
@@ -52,9 +52,9 @@ SELECT r ->> 0, r ->> 1, (r ->> 2)::bigint FROM jsonb_array_elements(CAST(:rows 
 ON CONFLICT (dedupe_key) DO UPDATE SET job_id = excluded.job_id, held_until = excluded.held_until
 
 -- name: insert_event
-INSERT INTO forge_events (at, type, queue, kind, job_id, attempt, cause, duration_us, count)
+INSERT INTO forge_events (at, type, queue, kind, job_id, attempt, cause, duration_us, count, total_us)
 SELECT (r ->> 0)::bigint, r ->> 1, r ->> 2, r ->> 3, r ->> 4, (r ->> 5)::integer, r ->> 6, (r ->> 7)::bigint,
-  (r ->> 8)::bigint
+  (r ->> 8)::bigint, (r ->> 9)::bigint
 FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS r
 
 -- name: settle_done
@@ -67,7 +67,7 @@ WHERE forge_jobs.id = claim.key AND forge_jobs.fence = claim.value::bigint AND f
 -- FOR UPDATE SKIP LOCKED: a row that another reaper or its owner holds at this moment is theirs. Times are compared
 -- on the server's clock, which all hosts share.
 SELECT j.id, j.queue, j.kind, j.status, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
-  j.cancel_requested_at IS NOT NULL, j.alone, j.started_at, j.process_id, j.dedupe_key,
+  j.cancel_requested_at IS NOT NULL, j.alone, j.started_at, j.process_id, j.dedupe_key, j.enqueued_at,
   (:now - j.heartbeat_at) / 1000000, (SELECT p.label FROM forge_processes p WHERE p.host_id = j.host_id)
 FROM forge_jobs j WHERE j.status = 'in_progress' AND j.heartbeat_at <= :now - :stale
 ORDER BY j.heartbeat_at, j.id LIMIT :limit FOR UPDATE OF j SKIP LOCKED
@@ -230,3 +230,25 @@ DELETE FROM forge_rate_limits WHERE scope = ANY (ARRAY(
   SELECT scope FROM forge_rate_limits
   WHERE template IS NOT NULL AND updated_at < CAST(:before AS bigint) AND blocked_us < :now - updated_at
     AND tokens + (:now - updated_at) / 1000000.0 * refill_per_s >= capacity LIMIT :limit FOR UPDATE SKIP LOCKED))
+
+-- name: write_metric
+-- A smaller count is of an older look, or of events that were deleted since.
+INSERT INTO forge_metrics (metric, minute, host_id, queue, kind, count, sum, min, p50, p95, p99, max)
+SELECT r ->> 0, (r ->> 1)::bigint, r ->> 2, r ->> 3, r ->> 4, (r ->> 5)::bigint, (r ->> 6)::double precision,
+  (r ->> 7)::double precision, (r ->> 8)::double precision, (r ->> 9)::double precision, (r ->> 10)::double precision,
+  (r ->> 11)::double precision
+FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS r
+ON CONFLICT (metric, minute, host_id, queue, kind) DO UPDATE SET count = excluded.count, sum = excluded.sum,
+  min = excluded.min, p50 = excluded.p50, p95 = excluded.p95, p99 = excluded.p99, max = excluded.max
+WHERE excluded.count >= forge_metrics.count
+
+-- name: delete_old_metrics
+-- `ctid`: a row's place, so that a batch needs no join over five columns.
+DELETE FROM forge_metrics WHERE ctid = ANY (ARRAY(
+  SELECT ctid FROM forge_metrics WHERE host_id = '' AND minute < CAST(:before AS bigint)
+  LIMIT :limit FOR UPDATE SKIP LOCKED))
+
+-- name: delete_old_process_metrics
+DELETE FROM forge_metrics WHERE ctid = ANY (ARRAY(
+  SELECT ctid FROM forge_metrics WHERE host_id <> '' AND minute < CAST(:before AS bigint)
+  LIMIT :limit FOR UPDATE SKIP LOCKED))

@@ -24,6 +24,8 @@ DELETE_OLD_EVENTS = statement("delete_old_events")
 DELETE_OLD_AUDIT = statement("delete_old_audit")
 DELETE_LAPSED_HOLDS = statement("delete_lapsed_holds")
 DELETE_IDLE_LIMITS = statement("delete_idle_limits")
+DELETE_OLD_METRICS = statement("delete_old_metrics")
+DELETE_OLD_PROCESS_METRICS = statement("delete_old_process_metrics")
 LIST_AUDIT = statement("list_audit")
 
 BATCH: Final = 500
@@ -32,6 +34,9 @@ PAUSE_S: Final = 0.01
 DAY_US: Final = 86_400_000_000
 EVENTS_KEPT_DAYS: Final = 30
 AUDIT_KEPT_DAYS: Final = 365
+METRICS_KEPT_DAYS: Final = 30
+PROCESS_METRICS_KEPT_DAYS: Final = 3
+"""There are a dozen a minute for each process."""
 IDLE_LIMITS_KEPT_DAYS: Final = 1
 """A keyed bucket that is full again is as good as a new one."""
 
@@ -66,6 +71,8 @@ async def cleanup(driver: Driver) -> CleanupReport:
         audit=await _in_batches(driver, DELETE_OLD_AUDIT, AUDIT_KEPT_DAYS),
         unique_holds=await _in_batches(driver, DELETE_LAPSED_HOLDS, 0),
         rate_limits=await _in_batches(driver, DELETE_IDLE_LIMITS, IDLE_LIMITS_KEPT_DAYS),
+        metrics=await _in_batches(driver, DELETE_OLD_METRICS, METRICS_KEPT_DAYS)
+        + await _in_batches(driver, DELETE_OLD_PROCESS_METRICS, PROCESS_METRICS_KEPT_DAYS),
     )
 
 

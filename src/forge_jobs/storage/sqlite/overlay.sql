@@ -93,7 +93,7 @@ WHERE forge_jobs.id = claim.key AND forge_jobs.fence = claim.value AND forge_job
 
 -- name: stale_jobs
 SELECT j.id, j.queue, j.kind, j.status, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
-  j.cancel_requested_at IS NOT NULL, j.alone, j.started_at, j.process_id, j.dedupe_key,
+  j.cancel_requested_at IS NOT NULL, j.alone, j.started_at, j.process_id, j.dedupe_key, j.enqueued_at,
   CASE WHEN j.beat_boot = :boot THEN (:tick - j.beat_us) / 1000000 END, p.label
 FROM forge_jobs j INDEXED BY forge_jobs_running LEFT JOIN forge_processes p ON p.host_id = j.host_id
 WHERE j.status = 'in_progress' AND (j.beat_boot <> :boot OR j.beat_us <= :tick - :stale OR j.beat_us > :tick)
@@ -182,8 +182,8 @@ DELETE FROM forge_jobs WHERE id IN (
 RETURNING id
 
 -- name: insert_event
-INSERT INTO forge_events (at, type, queue, kind, job_id, attempt, cause, duration_us, count)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+INSERT INTO forge_events (at, type, queue, kind, job_id, attempt, cause, duration_us, count, total_us)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
 
 -- name: delete_old_events
 DELETE FROM forge_events WHERE seq IN (SELECT seq FROM forge_events WHERE at < :before ORDER BY at LIMIT :limit)
@@ -271,3 +271,21 @@ DELETE FROM forge_rate_limits WHERE scope IN (
   SELECT scope FROM forge_rate_limits
   WHERE template IS NOT NULL AND updated_at < :before AND blocked_us < :now - updated_at
     AND tokens + (:now - updated_at) / 1000000.0 * refill_per_s >= capacity LIMIT :limit)
+
+-- name: write_metric
+-- A smaller count is of an older look, or of events that were deleted since.
+INSERT INTO forge_metrics (metric, minute, host_id, queue, kind, count, sum, min, p50, p95, p99, max)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+ON CONFLICT (metric, minute, host_id, queue, kind) DO UPDATE SET count = excluded.count, sum = excluded.sum,
+  min = excluded.min, p50 = excluded.p50, p95 = excluded.p95, p99 = excluded.p99, max = excluded.max
+WHERE excluded.count >= forge_metrics.count
+
+-- name: delete_old_metrics
+DELETE FROM forge_metrics WHERE (metric, minute, host_id, queue, kind) IN (
+  SELECT metric, minute, host_id, queue, kind FROM forge_metrics INDEXED BY forge_metrics_age
+  WHERE host_id = '' AND minute < :before LIMIT :limit)
+
+-- name: delete_old_process_metrics
+DELETE FROM forge_metrics WHERE (metric, minute, host_id, queue, kind) IN (
+  SELECT metric, minute, host_id, queue, kind FROM forge_metrics INDEXED BY forge_metrics_process_age
+  WHERE host_id <> '' AND minute < :before LIMIT :limit)

@@ -86,3 +86,4 @@ class CleanupReport:
     unique_holds: int = 0
     rate_limits: int = 0
     """Keyed buckets that are full and unused."""
+    metrics: int = 0

@@ -26,7 +26,7 @@ pytest.register_assert_rewrite(
         f"{__name__}.{module}"
         for module in (
             "admin", "arrange", "cancel", "claim", "cluster", "cluster_histories", "dedupe", "durability",
-            "enqueue", "events", "finalize", "heartbeat", "lifecycle_matrix", "model", "processes", "queues",
+            "enqueue", "events", "finalize", "heartbeat", "lifecycle_matrix", "metrics", "model", "processes", "queues",
             "rate_limits", "reaper", "retention", "state_machine", "throttle",
         )
     )
@@ -69,6 +69,7 @@ from forge_jobs.testing.conformance.finalize import (  # noqa: E402
 from forge_jobs.testing.conformance.fixtures import beater, clock, neighbour, storage  # noqa: E402
 from forge_jobs.testing.conformance.heartbeat import TestHeartbeat  # noqa: E402
 from forge_jobs.testing.conformance.lifecycle_matrix import TestLifecycleMatrix  # noqa: E402
+from forge_jobs.testing.conformance.metrics import TestRecord, TestRollup, TestSeries  # noqa: E402
 from forge_jobs.testing.conformance.processes import TestProcesses  # noqa: E402
 from forge_jobs.testing.conformance.queues import (  # noqa: E402
     TestDeleteQueue,
@@ -98,8 +99,9 @@ __all__ = [
     "TestCounts", "TestDedupe", "TestDedupeInBulk", "TestDelete", "TestDeleteQueue", "TestDrain", "TestEnqueue",
     "TestEnqueueAgain", "TestEnqueueBulk", "TestErrors", "TestEvents", "TestExpire", "TestFilter", "TestFinalize",
     "TestFullQueue", "TestHeartbeat", "TestKeyedLimits", "TestLeases", "TestLifecycleMatrix", "TestList",
-    "TestNextDue", "TestOpenSlots", "TestPaidClaims", "TestPause", "TestProcesses", "TestProgress", "TestQueueCounts",
-    "TestQueueSettings", "TestRateLimit", "TestRebalance", "TestReopen", "TestRetention", "TestRetry", "TestRevive",
-    "TestRunNow", "TestSettleAndClaim", "TestShares", "TestStateMachine", "TestThrottled", "TestTuneLimits",
-    "TestTwoStores", "TestUniqueFor", "TestWake", "beater", "clock", "neighbour", "storage",
+    "TestNextDue", "TestOpenSlots", "TestPaidClaims", "TestPause", "TestProcesses", "TestProgress",
+    "TestQueueCounts", "TestQueueSettings", "TestRateLimit", "TestRebalance", "TestRecord", "TestReopen",
+    "TestRetention", "TestRetry", "TestRevive", "TestRollup", "TestRunNow", "TestSeries", "TestSettleAndClaim",
+    "TestShares", "TestStateMachine", "TestThrottled", "TestTuneLimits", "TestTwoStores", "TestUniqueFor",
+    "TestWake", "beater", "clock", "neighbour", "storage",
 ]  # fmt: skip

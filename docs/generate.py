@@ -61,6 +61,7 @@ SETTINGS: Final[Mapping[str, tuple[str, str]]] = {
     "poll_ms": ("milliseconds", "How long an idle worker waits for a wake-up before it looks by itself."),
     "event_flush_s": ("seconds", "How often job events are written."),
     "cleanup_s": ("seconds", "How often retention removes old jobs."),
+    "metrics_s": ("seconds", "How often events are rolled up into metrics by minute."),
     "shutdown_grace_s": ("seconds", "How long handlers may go on after SIGTERM before they are ended."),
     "cancel_grace_s": ("seconds", "How long a handler may go on after a cancel or timeout before it is ended."),
     "slots": ("jobs", "Most jobs of one queue at a time in one process."),

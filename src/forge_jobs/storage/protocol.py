@@ -38,7 +38,7 @@ from forge_jobs.storage.types.job import (
     Page,
 )
 from forge_jobs.storage.types.lease import Lease
-from forge_jobs.storage.types.metric import Bucket, Summary
+from forge_jobs.storage.types.metric import Bucket, Summary, Timings
 from forge_jobs.storage.types.process import BeatAnswer, Claimed, ProcessInfo, ProcessRow
 from forge_jobs.storage.types.queue import QueueChange, QueueCounts, QueueSettings
 from forge_jobs.storage.types.rate_limit import Acquired, Gate, RateLimit, RateLimitDeclaration
@@ -423,9 +423,9 @@ class MetricStore(Protocol):
         Again or twice at a time does no harm: a count is never lowered, not even when its events were deleted.
         """
 
-    async def record(self, values: Mapping[str, Summary], *, host_id: str = "") -> None:
-        """Keep what was measured in a process, or with an empty host id in the store, for the present minute. A
-        minute that has one with a smaller count takes the new one.
+    async def record(self, values: Mapping[str, Summary], *, host_id: str = "", minute: datetime | None = None) -> None:
+        """Keep what was measured in a process, or with an empty host id in the store, in this minute or the present
+        one. What it has of more values stays.
 
         Raises:
             InvalidInput: there is no such metric.
@@ -476,6 +476,8 @@ class Storage(Protocol):
     url: str
     """Where it is, with secrets masked."""
     clock: Clock
+    timings: Timings
+    """How long this process's calls took."""
 
     @property
     def wakes_proven(self) -> bool:

@@ -56,6 +56,7 @@ class PostgresStorage:
         self.shares = SqlShares(driver)
         self.rate_limits = SqlRateLimits(driver, wake)
         self.metrics = SqlMetrics(driver)
+        self.timings = driver.timings
         self.audit = SqlAudit(driver)
         self.maintenance = PostgresMaintenance(driver, wake)
         self._flusher = asyncio.get_running_loop().create_task(self._flush_events(), name="forge-event-flush")

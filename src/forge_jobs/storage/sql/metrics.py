@@ -56,13 +56,13 @@ class SqlMetrics:
             since = minute + MINUTE_US
         return MINUTES_AT_ONCE
 
-    async def record(self, values: Mapping[str, Summary], *, host_id: str = "") -> None:
+    async def record(self, values: Mapping[str, Summary], *, host_id: str = "", minute: datetime | None = None) -> None:
         for name in values:
             _known(name)
 
         def operation(tx: Tx) -> None:
-            minute = _minute(tx.now_us)
-            tx.change_many(WRITE_METRIC, [_point(name, minute, host_id, "", "", v) for name, v in values.items()])
+            at = _minute(tx.now_us if minute is None else to_us(minute))
+            tx.change_many(WRITE_METRIC, [_point(name, at, host_id, "", "", v) for name, v in values.items()])
 
         if values:
             await self._driver.write(operation, label="metrics")

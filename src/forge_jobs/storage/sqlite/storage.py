@@ -67,6 +67,7 @@ class SqliteStorage:
         self.shares = SqlShares(driver)
         self.rate_limits = SqlRateLimits(driver, wake)
         self.metrics = SqlMetrics(driver)
+        self.timings = driver.timings
         self.audit = SqlAudit(driver)
         self.maintenance = SqliteMaintenance(driver)
         self._flusher = asyncio.get_running_loop().create_task(self._flush_events(), name="forge-event-flush")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -111,6 +111,14 @@ class Tally:
             return None
         p50, p95, p99 = (min(max(percentile(values, p), low), high) for p in (50, 95, 99))
         return Summary(count=values.total(), sum=total, min=low, p50=p50, p95=p95, p99=p99, max=high)
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """How many milliseconds the calls on a store took since they were last taken, waiting included; no heartbeats."""
+
+    reads: Tally = field(default_factory=Tally)
+    writes: Tally = field(default_factory=Tally)
 
 
 def percentile(values: Counter[float], p: int) -> float:

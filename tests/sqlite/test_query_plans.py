@@ -43,6 +43,7 @@ HOT: Final[Mapping[str, tuple[str, ...]]] = {
     "delete_old_metrics": ("forge_metrics_age", KEY),
     "delete_old_process_metrics": ("forge_metrics_process_age", KEY),
     "metric_series": (KEY,),
+    "fold_finished": ("forge_jobs_finished",),
     "delete_events_of_jobs": ("forge_events_job",),
     "delete_lapsed_holds": ("forge_unique_holds_until",),
     "jobs_by_ids": (KEY,),

@@ -270,7 +270,11 @@ class QueueStore(Protocol):
         """
 
     async def counts(self) -> dict[str, QueueCounts]:
-        """Jobs by queue and status."""
+        """Jobs by queue and status, exact. Costs what waits and runs, and what finished since `fold_counts`."""
+
+    async def fold_counts(self) -> None:
+        """Count the finished jobs once and for all, so that `counts` need not: those that ended two minutes ago or
+        earlier, since what is being written at this moment may bear a time from before."""
 
 
 class Heart(Protocol):

@@ -1,4 +1,5 @@
-"""Rolls events up into metrics by minute, and records what the store uses, in one process of the cluster."""
+"""Rolls events up into metrics by minute, keeps count of finished jobs and records what the store uses, in one process
+of the cluster."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from forge_jobs.storage.types.metric import Summary
 async def tick(env: RuntimeEnv) -> None:
     """One round. The rollup comes first: it does not wait for the gauges."""
     await env.storage.metrics.rollup()
+    await env.storage.queues.fold_counts()
     await env.storage.metrics.record(store_gauges(await env.storage.maintenance.status()))
 
 

@@ -289,3 +289,41 @@ DELETE FROM forge_metrics WHERE (metric, minute, host_id, queue, kind) IN (
 DELETE FROM forge_metrics WHERE (metric, minute, host_id, queue, kind) IN (
   SELECT metric, minute, host_id, queue, kind FROM forge_metrics INDEXED BY forge_metrics_process_age
   WHERE host_id <> '' AND minute < :before LIMIT :limit)
+
+-- name: count_by_queue
+-- In the partial indexes of waiting and running jobs; what waits for a retry is in the first three parts too. Of
+-- finished ones what was counted before, and what ended since.
+SELECT queue, 'waiting' AS place, sum(CASE WHEN scheduled_at <= :now THEN 1 ELSE 0 END), count(*), min(scheduled_at)
+FROM forge_jobs INDEXED BY forge_jobs_ready WHERE ready = 1 AND alone = 0 GROUP BY queue
+UNION ALL
+SELECT queue, 'waiting', sum(CASE WHEN scheduled_at <= :now THEN 1 ELSE 0 END), count(*), min(scheduled_at)
+FROM forge_jobs INDEXED BY forge_jobs_alone WHERE ready = 1 AND alone = 1 GROUP BY queue
+UNION ALL
+SELECT queue, 'waiting', sum(CASE WHEN scheduled_at <= :now THEN 1 ELSE 0 END), count(*), min(scheduled_at)
+FROM forge_jobs INDEXED BY forge_jobs_future WHERE ready = 0 GROUP BY queue
+UNION ALL
+SELECT queue, 'failed', sum(CASE WHEN scheduled_at <= :now THEN 1 ELSE 0 END), count(*), min(scheduled_at)
+FROM forge_jobs INDEXED BY forge_jobs_failed WHERE status = 'failed' GROUP BY queue
+UNION ALL
+SELECT queue, 'in_progress', 0, count(*), NULL
+FROM forge_jobs INDEXED BY forge_jobs_running WHERE status = 'in_progress' GROUP BY queue
+UNION ALL
+SELECT q.name, s.value, 0, coalesce(f.count, 0) + (
+  SELECT count(*) FROM forge_jobs j INDEXED BY forge_jobs_finished WHERE j.queue = q.name AND j.status = s.value
+  AND j.completed_at IS NOT NULL AND j.completed_at >= coalesce(f.counted_until, 0)), NULL
+FROM forge_queues q CROSS JOIN json_each(:statuses) AS s
+LEFT JOIN forge_finished f ON f.queue = q.name AND f.status = s.value
+
+-- name: lock_finished
+-- Nothing to lock: a write transaction is alone.
+SELECT queue, status FROM forge_finished ORDER BY queue, status
+
+-- name: fold_finished
+-- Where it was counted further than that, the clock was set back since: from the beginning then.
+UPDATE forge_finished SET
+  count = CASE WHEN counted_until <= :until THEN count ELSE 0 END + (
+    SELECT count(*) FROM forge_jobs j INDEXED BY forge_jobs_finished
+    WHERE j.queue = forge_finished.queue AND j.status = forge_finished.status AND j.completed_at IS NOT NULL
+      AND j.completed_at >= CASE WHEN forge_finished.counted_until <= :until THEN forge_finished.counted_until ELSE 0 END
+      AND j.completed_at < :until),
+  counted_until = :until

@@ -25,7 +25,7 @@ pytest.register_assert_rewrite(
     *(
         f"{__name__}.{module}"
         for module in (
-            "admin", "arrange", "cancel", "claim", "cluster", "cluster_histories", "dedupe", "durability",
+            "admin", "arrange", "cancel", "claim", "cluster", "cluster_histories", "counts", "dedupe", "durability",
             "enqueue", "events", "finalize", "heartbeat", "lifecycle_matrix", "metrics", "model", "processes", "queues",
             "rate_limits", "reaper", "retention", "state_machine", "throttle",
         )
@@ -51,6 +51,7 @@ from forge_jobs.testing.conformance.claim import (  # noqa: E402
 )
 from forge_jobs.testing.conformance.cluster import TestLeases, TestOpenSlots, TestRebalance, TestShares  # noqa: E402
 from forge_jobs.testing.conformance.cluster_histories import TestClusterHistories  # noqa: E402
+from forge_jobs.testing.conformance.counts import TestCountsAreKept  # noqa: E402
 from forge_jobs.testing.conformance.dedupe import TestDedupe, TestDedupeInBulk, TestUniqueFor  # noqa: E402
 from forge_jobs.testing.conformance.durability import TestReopen, TestTwoStores, TestWake  # noqa: E402
 from forge_jobs.testing.conformance.enqueue import (  # noqa: E402
@@ -96,12 +97,12 @@ from forge_jobs.testing.conformance.throttle import (  # noqa: E402
 __all__ = [
     "Backend", "TestActOnMany", "TestAttempts", "TestAudit", "TestCancel", "TestClaim", "TestClaimAlone",
     "TestClaimAndSettings", "TestClockOfOneHost", "TestClusterHistories", "TestCoolDown", "TestCoolDownIsForgotten",
-    "TestCounts", "TestDedupe", "TestDedupeInBulk", "TestDelete", "TestDeleteQueue", "TestDrain", "TestEnqueue",
-    "TestEnqueueAgain", "TestEnqueueBulk", "TestErrors", "TestEvents", "TestExpire", "TestFilter", "TestFinalize",
-    "TestFullQueue", "TestHeartbeat", "TestKeyedLimits", "TestLeases", "TestLifecycleMatrix", "TestList",
-    "TestNextDue", "TestOpenSlots", "TestPaidClaims", "TestPause", "TestProcesses", "TestProgress",
-    "TestQueueCounts", "TestQueueSettings", "TestRateLimit", "TestRebalance", "TestRecord", "TestReopen",
-    "TestRetention", "TestRetry", "TestRevive", "TestRollup", "TestRunNow", "TestSeries", "TestSettleAndClaim",
-    "TestShares", "TestStateMachine", "TestThrottled", "TestTuneLimits", "TestTwoStores", "TestUniqueFor",
-    "TestWake", "beater", "clock", "neighbour", "storage",
+    "TestCounts", "TestCountsAreKept", "TestDedupe", "TestDedupeInBulk", "TestDelete", "TestDeleteQueue",
+    "TestDrain", "TestEnqueue", "TestEnqueueAgain", "TestEnqueueBulk", "TestErrors", "TestEvents", "TestExpire",
+    "TestFilter", "TestFinalize", "TestFullQueue", "TestHeartbeat", "TestKeyedLimits", "TestLeases",
+    "TestLifecycleMatrix", "TestList", "TestNextDue", "TestOpenSlots", "TestPaidClaims", "TestPause",
+    "TestProcesses", "TestProgress", "TestQueueCounts", "TestQueueSettings", "TestRateLimit", "TestRebalance",
+    "TestRecord", "TestReopen", "TestRetention", "TestRetry", "TestRevive", "TestRollup", "TestRunNow",
+    "TestSeries", "TestSettleAndClaim", "TestShares", "TestStateMachine", "TestThrottled", "TestTuneLimits",
+    "TestTwoStores", "TestUniqueFor", "TestWake", "beater", "clock", "neighbour", "storage",
 ]  # fmt: skip

@@ -23,3 +23,24 @@ CREATE TABLE forge_metrics (
 ) WITHOUT ROWID;
 CREATE INDEX forge_metrics_age ON forge_metrics (minute) WHERE host_id = '';
 CREATE INDEX forge_metrics_process_age ON forge_metrics (minute) WHERE host_id <> '';
+
+-- How many finished jobs a queue has that ended before `counted_until`; those that ended later are few, and counted when
+-- somebody asks. The triggers fire for finished jobs that are deleted or run again, so ordinary work pays nothing.
+CREATE TABLE forge_finished (
+  queue TEXT NOT NULL,
+  status TEXT NOT NULL,
+  count INTEGER NOT NULL,
+  counted_until INTEGER NOT NULL,
+  PRIMARY KEY (queue, status)
+) WITHOUT ROWID;
+CREATE TRIGGER forge_finished_deleted AFTER DELETE ON forge_jobs WHEN OLD.completed_at IS NOT NULL BEGIN
+  UPDATE forge_finished SET count = count - 1
+  WHERE queue = OLD.queue AND status = OLD.status AND counted_until > OLD.completed_at;
+END;
+CREATE TRIGGER forge_finished_again AFTER UPDATE OF completed_at ON forge_jobs WHEN OLD.completed_at IS NOT NULL BEGIN
+  UPDATE forge_finished SET count = count - 1
+  WHERE queue = OLD.queue AND status = OLD.status AND counted_until > OLD.completed_at;
+END;
+
+-- Jobs that wait for a retry, so that the others that wait are counted in the indexes that claims use.
+CREATE INDEX forge_jobs_failed ON forge_jobs (queue, scheduled_at) WHERE status = 'failed';

@@ -613,6 +613,7 @@ _NUMBERS: Final[Mapping[str, str]] = {
     "claim_at_1m": "claim 100 jobs beside a million ready ones; ratio to ten thousand",
     "claim_future_band": "claim 100 jobs beside 100 000 scheduled ones of better priority; ratio to none",
     "claim_after_churn": "the same beside both, after half a million jobs came and went; ratio to a fresh table",
+    "claim_during_purge": "claim 10 jobs while retention removes half a million, 99th percentile; ratio to before it",
     "idle_rss": "memory of an idle worker",
     "idle_cpu": "one core's share that an idle worker uses",
 }

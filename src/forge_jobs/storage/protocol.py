@@ -465,7 +465,7 @@ class MaintenanceStore(Protocol):
     """Upkeep of the store as a whole."""
 
     async def cleanup(self) -> CleanupReport:
-        """Remove what retention lets go, in batches of 500 that never hold the store for long."""
+        """Remove what retention lets go, in batches of 100 that never hold the store for long."""
 
     async def status(self) -> dict[str, Any]:
         """Version, durability, sizes and findings of the store, for `doctor` and `db status`."""

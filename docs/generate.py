@@ -32,6 +32,9 @@ from forge_jobs.cli.main import program
 from forge_jobs.config import RuntimeConfig, StoreConfig
 from forge_jobs.storage import error as errors
 from forge_jobs.storage.sql.book import parse
+from forge_jobs.storage.sql.events import PER_JOB_PER_SECOND
+from forge_jobs.storage.sql.maintenance import METRICS_KEPT_DAYS, PROCESS_METRICS_KEPT_DAYS
+from forge_jobs.storage.types.metric import METRICS
 
 DOCS: Final = Path(__file__).resolve().parent
 ROOT: Final = DOCS.parent
@@ -272,6 +275,35 @@ def limits_page() -> str:
     )
 
 
+def metrics_page() -> str:
+    """`reference/metrics.md`."""
+    parts = []
+    for of, title in (("jobs", "Of jobs, by queue and kind"), ("process", "Of a process"), ("store", "Of the store")):
+        rows = [(f"`{m.name}`", m.unit, m.meaning) for m in METRICS.values() if m.of == of]
+        parts.append(f"## {title}\n\n" + _table(("metric", "unit", "what it is"), rows))
+    return _page(
+        "Metrics",
+        f"""
+        Metrics are kept by minute in the store, and read with `storage.metrics.series(metric, since, until, bucket=…)`:
+        minutes from `since` to before `until`, in buckets of whole minutes that begin at multiples of their width, at
+        most {limits.SERIES_BUCKETS} of them. `queue`, `kind` and `host_id` narrow a series down. A bucket without
+        values is left out. In a bucket of several minutes, queues or kinds counts and sums add up, `p50` is the mean of the
+        parts weighted by count and rounded, and `p95` and `p99` are those of the worst part.
+
+        One worker of the cluster counts the events of closed minutes every `metrics_s` seconds, and makes good what was
+        missed. A count is never lowered, and stays when its jobs are deleted. Counts are exact but for events
+        that a process dropped or, killed, had not written yet, which is about two seconds. Times are of runs that have
+        an event of their own: the first {PER_JOB_PER_SECOND} events of a second in each process. Percentiles of jobs
+        are by nearest rank on exact values; those of a process are of values rounded to two digits.
+
+        Every worker writes its own minute when it has closed, sampled every 10 s. What the system does not tell is left
+        out. Metrics of jobs and of the store are kept for {METRICS_KEPT_DAYS} days, those of processes for
+        {PROCESS_METRICS_KEPT_DAYS}.
+        """,
+        *parts,
+    )
+
+
 def cli() -> str:
     """`reference/cli.md`."""
     parts = [_command(name, command) for name, command in _commands("forge-jobs", program)]
@@ -421,6 +453,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "reference/backends.md": backends,
     "reference/configuration.md": configuration,
     "reference/limits.md": limits_page,
+    "reference/metrics.md": metrics_page,
     "reference/cli.md": cli,
     "reference/errors.md": errors_page,
     "reference/log-events.md": log_events,

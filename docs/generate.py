@@ -287,8 +287,8 @@ def metrics_page() -> str:
         Metrics are kept by minute in the store, and read with `storage.metrics.series(metric, since, until, bucket=…)`:
         minutes from `since` to before `until`, in buckets of whole minutes that begin at multiples of their width, at
         most {limits.SERIES_BUCKETS} of them. `queue`, `kind` and `host_id` narrow a series down. A bucket without
-        values is left out. In a bucket of several minutes, queues or kinds counts and sums add up, `p50` is the mean of the
-        parts weighted by count and rounded, and `p95` and `p99` are those of the worst part.
+        values is left out. In a bucket of several minutes, queues or kinds counts and sums add up, `p50` is the
+        mean of the parts weighted by count and rounded, and `p95` and `p99` are those of the worst part.
 
         One worker of the cluster counts the events of closed minutes every `metrics_s` seconds, and makes good what was
         missed. A count is never lowered, and stays when its jobs are deleted. Counts are exact but for events

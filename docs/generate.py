@@ -32,6 +32,9 @@ from forge_jobs.cli.main import program
 from forge_jobs.config import RuntimeConfig, StoreConfig
 from forge_jobs.storage import error as errors
 from forge_jobs.storage.sql.book import parse
+from forge_jobs.storage.sql.events import PER_JOB_PER_SECOND
+from forge_jobs.storage.sql.maintenance import METRICS_KEPT_DAYS, PROCESS_METRICS_KEPT_DAYS
+from forge_jobs.storage.types.metric import METRICS
 
 DOCS: Final = Path(__file__).resolve().parent
 ROOT: Final = DOCS.parent
@@ -61,6 +64,7 @@ SETTINGS: Final[Mapping[str, tuple[str, str]]] = {
     "poll_ms": ("milliseconds", "How long an idle worker waits for a wake-up before it looks by itself."),
     "event_flush_s": ("seconds", "How often job events are written."),
     "cleanup_s": ("seconds", "How often retention removes old jobs."),
+    "metrics_s": ("seconds", "How often events are rolled up into metrics by minute."),
     "shutdown_grace_s": ("seconds", "How long handlers may go on after SIGTERM before they are ended."),
     "cancel_grace_s": ("seconds", "How long a handler may go on after a cancel or timeout before it is ended."),
     "slots": ("jobs", "Most jobs of one queue at a time in one process."),
@@ -127,6 +131,7 @@ LIMITS: Final[Mapping[str, tuple[str, str]]] = {
     "PAGE": ("jobs", "One page of a list."),
     "PROGRESS_MESSAGE_LENGTH": ("characters", "Message of `ctx.progress`; a longer one is cut."),
     "EVENT_BUFFER": ("events", "Events that wait to be written. More are dropped and counted."),
+    "SERIES_BUCKETS": ("buckets", "Most buckets of one series of a metric. More are refused."),
     "TRACE_BYTES": ("bytes", "`trace` of a request as stored."),
     "RATE_CAPACITY": ("tokens", "Capacity and refill per second of a rate limit, and the cost of a job."),
     "RATE_RETRY_S": ("seconds", "What a refused `acquire` is told to wait, at least and at most."),
@@ -282,6 +287,35 @@ def limits_page() -> str:
     )
 
 
+def metrics_page() -> str:
+    """`reference/metrics.md`."""
+    parts = []
+    for of, title in (("jobs", "Of jobs, by queue and kind"), ("process", "Of a process"), ("store", "Of the store")):
+        rows = [(f"`{m.name}`", m.unit, m.meaning) for m in METRICS.values() if m.of == of]
+        parts.append(f"## {title}\n\n" + _table(("metric", "unit", "what it is"), rows))
+    return _page(
+        "Metrics",
+        f"""
+        Metrics are kept by minute in the store, and read with `storage.metrics.series(metric, since, until, bucket=…)`:
+        minutes from `since` to before `until`, in buckets of whole minutes that begin at multiples of their width, at
+        most {limits.SERIES_BUCKETS} of them. `queue`, `kind` and `host_id` narrow a series down. A bucket without
+        values is left out. In a bucket of several minutes, queues or kinds counts and sums add up, `p50` is the
+        mean of the parts weighted by count and rounded, and `p95` and `p99` are those of the worst part.
+
+        One worker of the cluster counts the events of closed minutes every `metrics_s` seconds, and makes good what was
+        missed. A count is never lowered, and stays when its jobs are deleted. Counts are exact but for events
+        that a process dropped or, killed, had not written yet, which is about two seconds. Times are of runs that have
+        an event of their own: the first {PER_JOB_PER_SECOND} events of a second in each process. Percentiles of jobs
+        are by nearest rank on exact values; those of a process are of values rounded to two digits.
+
+        Every worker writes its own minute when it has closed, sampled every 10 s. What the system does not tell is left
+        out. Metrics of jobs and of the store are kept for {METRICS_KEPT_DAYS} days, those of processes for
+        {PROCESS_METRICS_KEPT_DAYS}.
+        """,
+        *parts,
+    )
+
+
 def cli() -> str:
     """`reference/cli.md`."""
     parts = [_command(name, command) for name, command in _commands("forge-jobs", program)]
@@ -431,6 +465,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "reference/backends.md": backends,
     "reference/configuration.md": configuration,
     "reference/limits.md": limits_page,
+    "reference/metrics.md": metrics_page,
     "reference/cli.md": cli,
     "reference/errors.md": errors_page,
     "reference/log-events.md": log_events,
@@ -623,6 +658,7 @@ _NUMBERS: Final[Mapping[str, str]] = {
     "claim_at_1m": "claim 100 jobs beside a million ready ones; ratio to ten thousand",
     "claim_future_band": "claim 100 jobs beside 100 000 scheduled ones of better priority; ratio to none",
     "claim_after_churn": "the same beside both, after half a million jobs came and went; ratio to a fresh table",
+    "claim_during_purge": "claim 10 jobs while retention removes half a million, 99th percentile; ratio to before it",
     "idle_rss": "memory of an idle worker",
     "idle_cpu": "one core's share that an idle worker uses",
 }

@@ -29,7 +29,8 @@ class RuntimeConfig:
     poll_ms: how long an idle claim waits when no wake arrives.
     rebalance_s: how often totals are split anew when nothing asks for it sooner. lease_ttl_s: how long a background
     loop of the cluster stands still when the process that ran it dies.
-    cleanup_s: how often retention runs. shutdown_grace_s: how long handlers get to end by themselves.
+    cleanup_s: how often retention runs. metrics_s: how often events are rolled up.
+    shutdown_grace_s: how long handlers get to end by themselves.
     cancel_grace_s: how long after the signal a handler that ignores a cancel or timeout is ended.
     slots: most slots of one queue. max_crashes: crashes after which a job is dead. max_attempts: runs of a job whose
     request and handler name none.
@@ -43,6 +44,7 @@ class RuntimeConfig:
     rebalance_s: float = 5.0
     lease_ttl_s: float = 15.0
     cleanup_s: float = 300.0
+    metrics_s: float = 60.0
     shutdown_grace_s: float = 5.0
     cancel_grace_s: float = 5.0
     slots: int = 10
@@ -109,6 +111,7 @@ _BOUNDS: Final[dict[str, tuple[float, float]]] = {
     "rebalance_s": (0.01, 3600),
     "lease_ttl_s": (0.05, 3600),
     "cleanup_s": (0.1, 86_400),
+    "metrics_s": (0.1, 3600),
     "shutdown_grace_s": (0, 86_400),
     "cancel_grace_s": (0, 3600),
     "slots": (1, limits.SLOTS_PER_PROCESS),

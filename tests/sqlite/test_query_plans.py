@@ -37,6 +37,13 @@ HOT: Final[Mapping[str, tuple[str, ...]]] = {
     "expired_jobs": ("forge_jobs_expiring",),
     "delete_finished": ("forge_jobs_finished", KEY),
     "delete_old_events": ("forge_events_at",),
+    "next_event": ("forge_events_at",),
+    "count_events": ("forge_events_at",),
+    "event_latencies": ("forge_events_at",),
+    "delete_old_metrics": ("forge_metrics_age", KEY),
+    "delete_old_process_metrics": ("forge_metrics_process_age", KEY),
+    "metric_series": (KEY,),
+    "fold_finished": ("forge_jobs_finished",),
     "delete_events_of_jobs": ("forge_events_job",),
     "delete_old_ticks": ("forge_ticks_at", KEY),
     "list_ticks": (KEY,),
@@ -46,7 +53,7 @@ HOT: Final[Mapping[str, tuple[str, ...]]] = {
     "key_holder": ("forge_jobs_dedupe",),
 }
 BOOK: Final = load_book(files("forge_jobs.storage.sqlite").joinpath("overlay.sql"))
-TABLES: Final = ("forge_jobs", "forge_events", "forge_unique_holds", "forge_processes", "forge_ticks")
+TABLES: Final = ("forge_jobs", "forge_events", "forge_unique_holds", "forge_processes", "forge_ticks", "forge_metrics")
 
 
 @pytest.fixture(params=["empty", "full of finished jobs", "full of future jobs"])

@@ -41,11 +41,11 @@ def claim_after_churn(scratch: Scratch) -> Samples:
         with scratch.raw(store) as raw:
             raw.fill(sizes.future, future=True)
             raw.fill(sizes.backlog + sizes.churned)
-        asyncio.run(_churn(store, sizes.churned))
+        asyncio.run(churn(store, sizes.churned))
         return _compare(scratch, "claim_after_churn", store)
 
 
-async def _churn(store: Store, jobs: int) -> None:
+async def churn(store: Store, jobs: int) -> None:
     """Claim and finish `jobs` as a worker does, the finish of one batch together with the claim of the next."""
     async with store.open() as storage:
         request = _request()
@@ -65,30 +65,31 @@ def _compare(scratch: Scratch, name: str, many: Store) -> Samples:
 
 
 async def _medians_ms(many: Store, few: Store) -> tuple[float, float]:
-    """Claims on both stores in turn. What was claimed is finished, so that every claim takes rows of its own."""
+    """Claims on both stores in turn."""
     async with many.open() as one, few.open() as other:
-        times = [(await _claim_ms(one), await _claim_ms(other)) for _ in range(WARM_UP + CLAIMS)][WARM_UP:]
+        times = [(await claim_ms(one), await claim_ms(other)) for _ in range(WARM_UP + CLAIMS)][WARM_UP:]
     return statistics.median(of_many for of_many, _ in times), statistics.median(of_few for _, of_few in times)
 
 
-async def _claim_ms(storage: Storage) -> float:
-    request = _request()
+async def claim_ms(storage: Storage, jobs: int = BATCH) -> float:
+    """How long a claim of so many jobs takes. They are finished, so that every claim takes rows of its own."""
+    request = _request(jobs)
     began = time.perf_counter()
     claim = await storage.jobs.claim(request)
     spent_s = time.perf_counter() - began
-    await storage.jobs.settle_and_claim(_all_done(_full(claim)))
+    await storage.jobs.settle_and_claim(_all_done(_full(claim, jobs)))
     return spent_s * 1000
 
 
-def _request() -> ClaimRequest:
+def _request(jobs: int = BATCH) -> ClaimRequest:
     host = new_id()
-    slots = tuple(f"{QUEUE}-{slot}-{host}" for slot in range(BATCH))
+    slots = tuple(f"{QUEUE}-{slot}-{host}" for slot in range(jobs))
     return ClaimRequest(queue=QUEUE, kinds=(NOOP,), host_id=host, slots=slots)
 
 
-def _full(claim: Claim) -> Claim:
-    if len(claim.jobs) != BATCH:
-        raise BenchError(f"a claim of {BATCH} gave {len(claim.jobs)} jobs")
+def _full(claim: Claim, jobs: int = BATCH) -> Claim:
+    if len(claim.jobs) != jobs:
+        raise BenchError(f"a claim of {jobs} gave {len(claim.jobs)} jobs")
     return claim
 
 

@@ -9,6 +9,7 @@ from forge_jobs.bench.claim import claim_after_churn, claim_at_1m, claim_future_
 from forge_jobs.bench.idle import idle
 from forge_jobs.bench.measure import Goal, Measure, Number, Target
 from forge_jobs.bench.pickup import pickup, pickup_other_process
+from forge_jobs.bench.purge import claim_during_purge
 from forge_jobs.bench.sqlite.generic import raw_drain_16col, raw_enqueue_16col
 from forge_jobs.storage.open import Backend
 
@@ -16,6 +17,9 @@ RATE: Final = "jobs/s"
 NO_GOAL: Final = Goal()
 FLAT: Final = Goal(Target(bound=1.5, at_most=True))
 """A claim's time beside a large backlog, as a multiple of its time beside a small one."""
+
+CALM: Final = Goal(Target(bound=2, at_most=True))
+"""The slowest claims while others work, as a multiple of those while nobody does."""
 
 
 def _at_least(ratio: float) -> Target:
@@ -85,6 +89,7 @@ MEASURES: Final = (
     Measure((Number("claim_at_1m", "ms", FLAT, FLAT),), claim_at_1m),
     Measure((Number("claim_future_band", "ms", FLAT, FLAT),), claim_future_band),
     Measure((Number("claim_after_churn", "ms", postgres=FLAT),), claim_after_churn),
+    Measure((Number("claim_during_purge", "ms", CALM, CALM),), claim_during_purge),
     Measure((Number("idle_rss", "MiB", _below(42), NO_GOAL), Number("idle_cpu", "%", _below(3), NO_GOAL)), idle),
 )
 

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Final
 from forge_jobs.clock import Clock
 from forge_jobs.config import RuntimeConfig
 from forge_jobs.ids import new_id
+from forge_jobs.runtime.gauges import ProcessGauges
 from forge_jobs.runtime.handler import HandlerRegistry
 from forge_jobs.runtime.routing import Router, fill
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.job import EnqueueRequest
+from forge_jobs.storage.types.metric import Tally
 from forge_jobs.storage.types.queue import QueueSettings
 
 LONG_SILENCE: Final = 10
@@ -53,6 +55,8 @@ class Health:
     """No beat was accepted for a while: no claims until one is."""
     reap_not_before_us: int = 0
     loop_lag_ms: float = 0.0
+    loop_lags_ms: Tally = field(default_factory=Tally)
+    """Since they were last recorded."""
     fatal: BaseException | None = None
     loops: dict[str, LoopHealth] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
@@ -69,6 +73,7 @@ class RuntimeEnv:
     label: str | None
     host_id: str = field(default_factory=new_id)
     health: Health = field(default_factory=Health)
+    gauges: ProcessGauges = field(default_factory=ProcessGauges)
     settings: dict[str, QueueSettings] = field(default_factory=dict)
     """The last settings read of each served queue."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

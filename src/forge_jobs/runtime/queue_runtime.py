@@ -18,7 +18,18 @@ from forge_jobs.runtime.deadlines import Deadlines
 from forge_jobs.runtime.env import RuntimeEnv
 from forge_jobs.runtime.exchange import Exchanger, Line
 from forge_jobs.runtime.handler import HandlerRegistry
-from forge_jobs.runtime.loops import cleanup, cron, fence, lag, progress, reaper, rebalance, unserved
+from forge_jobs.runtime.loops import (
+    cleanup,
+    cron,
+    fence,
+    gauges,
+    lag,
+    metrics,
+    progress,
+    reaper,
+    rebalance,
+    unserved,
+)
 from forge_jobs.runtime.loops.heartbeat import Heartbeat
 from forge_jobs.runtime.loops.loop import Loop, run_loop
 from forge_jobs.runtime.routing import DefaultRouter, Router
@@ -34,6 +45,7 @@ log = logging.getLogger("forge_jobs.runtime")
 
 LOOPS: Final[tuple[Loop, ...]] = (
     fence.LOOP, reaper.LOOP, rebalance.LOOP, cron.LOOP, cleanup.LOOP, progress.LOOP, lag.LOOP, unserved.LOOP,
+    metrics.LOOP, gauges.LOOP,
 )  # fmt: skip
 END_GRACE_S: Final = 2.0
 """How long handlers get to end after their tasks were cancelled."""

@@ -38,6 +38,7 @@ from forge_jobs.storage.types.job import (
     Page,
 )
 from forge_jobs.storage.types.lease import Lease
+from forge_jobs.storage.types.metric import Bucket, Summary, Timings
 from forge_jobs.storage.types.process import BeatAnswer, Claimed, ProcessInfo, ProcessRow
 from forge_jobs.storage.types.queue import QueueChange, QueueCounts, QueueSettings
 from forge_jobs.storage.types.rate_limit import Acquired, Gate, RateLimit, RateLimitDeclaration
@@ -280,7 +281,11 @@ class QueueStore(Protocol):
         """
 
     async def counts(self) -> dict[str, QueueCounts]:
-        """Jobs by queue and status."""
+        """Jobs by queue and status, exact. Costs what waits and runs, and what finished since `fold_counts`."""
+
+    async def fold_counts(self) -> None:
+        """Count the finished jobs once and for all, so that `counts` need not: those that ended two minutes ago or
+        earlier, since what is being written at this moment may bear a time from before."""
 
 
 class Heart(Protocol):
@@ -509,6 +514,43 @@ class EventStore(Protocol):
         """One job's flushed events, oldest first."""
 
 
+class MetricStore(Protocol):
+    """Metrics by minute; their names are in `storage.types.metric`."""
+
+    async def rollup(self) -> int:
+        """Count the events of closed minutes, and how long runs waited and took, by queue and kind: of the last three
+        minutes, and of those before that were missed. How many minutes with events that were.
+
+        Again or twice at a time does no harm: a count is never lowered, not even when its events were deleted.
+        """
+
+    async def record(self, values: Mapping[str, Summary], *, host_id: str = "", minute: datetime | None = None) -> None:
+        """Keep what was measured in a process, or with an empty host id in the store, in this minute or the present
+        one. What it has of more values stays.
+
+        Raises:
+            InvalidInput: there is no such metric.
+        """
+
+    async def series(
+        self,
+        metric: str,
+        since: datetime,
+        until: datetime,
+        *,
+        bucket: timedelta = timedelta(minutes=1),
+        queue: str | None = None,
+        kind: str | None = None,
+        host_id: str | None = None,
+    ) -> list[Bucket]:
+        """Minutes with `since <= minute < until`, oldest first, in buckets that begin at whole multiples of their
+        width. A bucket without values is left out.
+
+        Raises:
+            InvalidInput: no such metric, a bucket that is not whole minutes, or more than 2 000 of them.
+        """
+
+
 class AuditStore(Protocol):
     """What people did."""
 
@@ -520,7 +562,7 @@ class MaintenanceStore(Protocol):
     """Upkeep of the store as a whole."""
 
     async def cleanup(self) -> CleanupReport:
-        """Remove what retention lets go, in batches of 500 that never hold the store for long."""
+        """Remove what retention lets go, in batches of 100 that never hold the store for long."""
 
     async def status(self) -> dict[str, Any]:
         """Version, durability, sizes and findings of the store, for `doctor` and `db status`."""
@@ -535,6 +577,8 @@ class Storage(Protocol):
     url: str
     """Where it is, with secrets masked."""
     clock: Clock
+    timings: Timings
+    """How long this process's calls took."""
 
     @property
     def wakes_proven(self) -> bool:
@@ -561,6 +605,8 @@ class Storage(Protocol):
     @property
     def events(self) -> EventStore: ...
     @property
+    def metrics(self) -> MetricStore: ...
+    @property
     def audit(self) -> AuditStore: ...
     @property
     def maintenance(self) -> MaintenanceStore: ...
@@ -580,6 +626,6 @@ class Storage(Protocol):
 
 __all__ = [
     "AuditStore", "BeatAnswer", "Claim", "ClaimRequest", "Claimed", "ErrorEntry", "EventStore", "Exchange",
-    "Heart", "JobRow", "JobStore", "JobTransaction", "LeaseStore", "MaintenanceStore", "ProcessStore", "QueueStore",
-    "RateLimitStore", "ScheduleStore", "ShareStore", "Storage",
+    "Heart", "JobRow", "JobStore", "JobTransaction", "LeaseStore", "MaintenanceStore", "MetricStore", "ProcessStore",
+    "QueueStore", "RateLimitStore", "ScheduleStore", "ShareStore", "Storage",
 ]  # fmt: skip

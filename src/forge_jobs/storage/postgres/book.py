@@ -64,6 +64,8 @@ _TEXT: Final = [
     "edited",
     "reason",
     "job_id",
+    "metric",
+    "metrics",
 ]
 _BIGINT: Final = [
     "now",
@@ -109,6 +111,7 @@ _BIGINT: Final = [
     "was",
     "anew",
     "forgive",
+    "bucket",
 ]
 _DOUBLE: Final = [
     "current",

@@ -42,6 +42,7 @@ from forge_jobs.storage.postgres.connection import (
 )
 from forge_jobs.storage.sql.driver import Operation
 from forge_jobs.storage.sql.pending import Pending, answered_in
+from forge_jobs.storage.types.metric import Timings
 
 log = logging.getLogger("forge_jobs.postgres")
 
@@ -76,6 +77,7 @@ class PostgresDriver:
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self.upkeep = Upkeep(self)
+        self.timings = Timings()
         self.lanes = {
             "exchange": Lane(self, "exchange"),
             "enqueue": Lane(self, "enqueue", lock_timeout_ms=ENQUEUE_LOCK_TIMEOUT_MS),
@@ -114,6 +116,7 @@ class PostgresDriver:
             done(None, refusal)
             return
         pending = Pending(operation, label, done, time.monotonic() + self.config.store_deadline_s)
+        pending.tally = self.timings.reads if lane.read_only else self.timings.writes
         pending.timer = self._loop.call_later(self.config.store_deadline_s, self._give_up, pending, lane)
         lane.put(pending)
 

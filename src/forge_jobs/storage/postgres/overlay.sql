@@ -20,7 +20,7 @@ SELECT value FROM json_each(:keys) AS k WHERE NOT pg_try_advisory_xact_lock(forg
 -- name: lock_job
 -- FOR UPDATE: another transaction may be about to change the row.
 SELECT id, queue, kind, status, attempts, max_attempts, crashes, throttles, fence, cancel_requested_at IS NOT NULL,
-  alone, started_at, process_id, dedupe_key
+  alone, started_at, process_id, dedupe_key, enqueued_at
 FROM forge_jobs WHERE id = :id FOR UPDATE
 
 -- name: insert_job
@@ -58,9 +58,9 @@ SELECT r ->> 0, r ->> 1, (r ->> 2)::bigint FROM jsonb_array_elements(CAST(:rows 
 ON CONFLICT (dedupe_key) DO UPDATE SET job_id = excluded.job_id, held_until = excluded.held_until
 
 -- name: insert_event
-INSERT INTO forge_events (at, type, queue, kind, job_id, attempt, cause, duration_us, count)
+INSERT INTO forge_events (at, type, queue, kind, job_id, attempt, cause, duration_us, count, total_us)
 SELECT (r ->> 0)::bigint, r ->> 1, r ->> 2, r ->> 3, r ->> 4, (r ->> 5)::integer, r ->> 6, (r ->> 7)::bigint,
-  (r ->> 8)::bigint
+  (r ->> 8)::bigint, (r ->> 9)::bigint
 FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS r
 
 -- name: settle_done
@@ -74,7 +74,7 @@ WHERE forge_jobs.id = claim.key AND forge_jobs.fence = claim.value::bigint AND f
 -- on the server's clock, which all hosts share. A beat skips rows that somebody has locked: one that falls free is still
 -- its owner's, if that one has beaten meanwhile and named the job as running.
 SELECT j.id, j.queue, j.kind, j.status, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
-  j.cancel_requested_at IS NOT NULL, j.alone, j.started_at, j.process_id, j.dedupe_key,
+  j.cancel_requested_at IS NOT NULL, j.alone, j.started_at, j.process_id, j.dedupe_key, j.enqueued_at,
   (:now - j.heartbeat_at) / 1000000, (SELECT p.label FROM forge_processes p WHERE p.host_id = j.host_id)
 FROM forge_jobs j WHERE j.status = 'in_progress' AND j.heartbeat_at <= :now - :stale
   AND NOT EXISTS (
@@ -252,3 +252,63 @@ FROM forge_schedules WHERE name = :name FOR UPDATE
 -- `:before` is a number here; victims are chosen once.
 DELETE FROM forge_ticks WHERE ctid = ANY (ARRAY(
   SELECT ctid FROM forge_ticks WHERE at < CAST(:before AS bigint) ORDER BY at LIMIT :limit))
+
+-- name: write_metric
+-- A smaller count is of an older look, or of events that were deleted since.
+INSERT INTO forge_metrics (metric, minute, host_id, queue, kind, count, sum, min, p50, p95, p99, max)
+SELECT r ->> 0, (r ->> 1)::bigint, r ->> 2, r ->> 3, r ->> 4, (r ->> 5)::bigint, (r ->> 6)::double precision,
+  (r ->> 7)::double precision, (r ->> 8)::double precision, (r ->> 9)::double precision, (r ->> 10)::double precision,
+  (r ->> 11)::double precision
+FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS r
+ON CONFLICT (metric, minute, host_id, queue, kind) DO UPDATE SET count = excluded.count, sum = excluded.sum,
+  min = excluded.min, p50 = excluded.p50, p95 = excluded.p95, p99 = excluded.p99, max = excluded.max
+WHERE excluded.count >= forge_metrics.count
+
+-- name: delete_old_metrics
+-- `ctid`: a row's place, so that a batch needs no join over five columns.
+DELETE FROM forge_metrics WHERE ctid = ANY (ARRAY(
+  SELECT ctid FROM forge_metrics WHERE host_id = '' AND minute < CAST(:before AS bigint)
+  LIMIT :limit FOR UPDATE SKIP LOCKED))
+
+-- name: delete_old_process_metrics
+DELETE FROM forge_metrics WHERE ctid = ANY (ARRAY(
+  SELECT ctid FROM forge_metrics WHERE host_id <> '' AND minute < CAST(:before AS bigint)
+  LIMIT :limit FOR UPDATE SKIP LOCKED))
+
+-- name: count_by_queue
+-- In the partial indexes of waiting and running jobs; what waits for a retry is in the first three parts too. Of
+-- finished ones what was counted before, and what ended since.
+SELECT queue, 'waiting' AS place, sum(CASE WHEN scheduled_at <= :now THEN 1 ELSE 0 END), count(*), min(scheduled_at)
+FROM forge_jobs WHERE ready = 1 AND alone = 0 GROUP BY queue
+UNION ALL
+SELECT queue, 'waiting', sum(CASE WHEN scheduled_at <= :now THEN 1 ELSE 0 END), count(*), min(scheduled_at)
+FROM forge_jobs WHERE ready = 1 AND alone = 1 GROUP BY queue
+UNION ALL
+SELECT queue, 'waiting', sum(CASE WHEN scheduled_at <= :now THEN 1 ELSE 0 END), count(*), min(scheduled_at)
+FROM forge_jobs WHERE ready = 0 GROUP BY queue
+UNION ALL
+SELECT queue, 'failed', sum(CASE WHEN scheduled_at <= :now THEN 1 ELSE 0 END), count(*), min(scheduled_at)
+FROM forge_jobs WHERE status = 'failed' GROUP BY queue
+UNION ALL
+SELECT queue, 'in_progress', 0, count(*), NULL
+FROM forge_jobs WHERE status = 'in_progress' GROUP BY queue
+UNION ALL
+SELECT q.name, s.value, 0, coalesce(f.count, 0) + (
+  SELECT count(*) FROM forge_jobs j WHERE j.queue = q.name AND j.status = s.value
+  AND j.completed_at IS NOT NULL AND j.completed_at >= coalesce(f.counted_until, 0)), NULL
+FROM forge_queues q CROSS JOIN json_each(:statuses) AS s
+LEFT JOIN forge_finished f ON f.queue = q.name AND f.status = s.value
+
+-- name: lock_finished
+-- FOR UPDATE: jobs that are deleted meanwhile wait; what is counted next sees what went before.
+SELECT queue, status FROM forge_finished ORDER BY queue, status FOR UPDATE
+
+-- name: fold_finished
+-- Where it was counted further than that, the clock was set back since: from the beginning then.
+UPDATE forge_finished SET
+  count = CASE WHEN counted_until <= :until THEN count ELSE 0 END + (
+    SELECT count(*) FROM forge_jobs j
+    WHERE j.queue = forge_finished.queue AND j.status = forge_finished.status AND j.completed_at IS NOT NULL
+      AND j.completed_at >= CASE WHEN forge_finished.counted_until <= :until THEN forge_finished.counted_until ELSE 0 END
+      AND j.completed_at < :until),
+  counted_until = :until

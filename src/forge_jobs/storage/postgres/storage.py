@@ -27,6 +27,7 @@ from forge_jobs.storage.sql.events import SqlEvents
 from forge_jobs.storage.sql.jobs import SqlJobs
 from forge_jobs.storage.sql.leases import SqlLeases
 from forge_jobs.storage.sql.maintenance import SqlAudit, cleanup
+from forge_jobs.storage.sql.metrics import SqlMetrics
 from forge_jobs.storage.sql.processes import SqlProcesses
 from forge_jobs.storage.sql.queues import SqlQueues
 from forge_jobs.storage.sql.rate_limits import SqlRateLimits
@@ -58,6 +59,8 @@ class PostgresStorage:
         self.shares = SqlShares(driver)
         self.rate_limits = SqlRateLimits(driver, wake)
         self.schedules = SqlSchedules(driver, self.jobs, wake, driver.config, known)
+        self.metrics = SqlMetrics(driver)
+        self.timings = driver.timings
         self.audit = SqlAudit(driver)
         self.maintenance = PostgresMaintenance(driver, wake)
         self._flusher = asyncio.get_running_loop().create_task(self._flush_events(), name="forge-event-flush")

@@ -108,12 +108,18 @@ class SqlEvents:
 def _event(type: EventType, at_us: int, job: NewJob | JobRecord) -> JobEvent:
     if isinstance(job, NewJob):
         return JobEvent(at_us, type.value, job.queue, job.kind, job.id)
-    duration = at_us - job.started_us if type is EventType.COMPLETED else None
-    return JobEvent(at_us, type.value, job.queue, job.kind, job.id, job.attempts, None, duration)
+    if type is EventType.STARTED:
+        waited = max(at_us - job.scheduled_us, 0)
+        return JobEvent(at_us, type.value, job.queue, job.kind, job.id, job.attempts, None, waited)
+    took, total = max(at_us - job.started_us, 0), max(at_us - job.enqueued_us, 0)
+    return JobEvent(at_us, type.value, job.queue, job.kind, job.id, job.attempts, None, took, 1, total)
 
 
 def _insert(tx: Tx, events: Sequence[JobEvent]) -> None:
     tx.change_many(
         INSERT_EVENT,
-        [(e.at_us, e.type, e.queue, e.kind, e.job_id, e.attempt, e.cause, e.duration_us, e.count) for e in events],
+        [
+            (e.at_us, e.type, e.queue, e.kind, e.job_id, e.attempt, e.cause, e.duration_us, e.count, e.total_us)
+            for e in events
+        ],
     )

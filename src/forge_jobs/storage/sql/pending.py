@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from forge_jobs.storage.sql.driver import Operation
+from forge_jobs.storage.types.metric import Tally
 
 Done = Callable[[Any, Exception | None], None]
 
@@ -25,6 +27,9 @@ class Pending:
     timer: asyncio.TimerHandle | None = None
     turn: threading.Lock = field(default_factory=threading.Lock)
     """Whoever takes it decides: the driver's thread runs the operation, or its caller has given it up."""
+    tally: Tally | None = None
+    """Where the time that it took is added."""
+    began: float = field(default_factory=time.monotonic)
     uncertain: bool = False
     """A try of it may have been committed."""
 
@@ -34,6 +39,8 @@ class Pending:
             self.timer.cancel()
         done, self.done = self.done, None
         if done is not None:
+            if self.tally is not None:
+                self.tally.add((time.monotonic() - self.began) * 1000)
             done(result, error)
 
 

@@ -6,11 +6,11 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from forge_jobs.clock import from_us
 from forge_jobs.names import check_name
 from forge_jobs.storage.error import NotFound, QueueInUse
 from forge_jobs.storage.protocol import CLUSTER, PYTHON
 from forge_jobs.storage.sql.book import statement
+from forge_jobs.storage.sql.counts import fold_finished, read_counts
 from forge_jobs.storage.sql.driver import Driver, Row, Tx, Wake
 from forge_jobs.storage.sql.enqueue import KnownQueues
 from forge_jobs.storage.sql.rows import audit_params, queue_settings
@@ -31,7 +31,7 @@ LIVE_PROCESS_OF_QUEUE = statement("live_process_of_queue")
 DELETE_QUEUE = statement("delete_queue")
 DELETE_PAUSES = statement("delete_pauses")
 DELETE_SHARES_OF_QUEUE = statement("delete_shares_of_queue")
-COUNT_BY_QUEUE = statement("count_by_queue")
+
 INSERT_AUDIT = statement("insert_audit")
 
 STALE_FOR_DELETE_US = 30_000_000
@@ -152,31 +152,10 @@ class SqlQueues:
         self._known.forget()
 
     async def counts(self) -> dict[str, QueueCounts]:
-        def operation(tx: Tx) -> dict[str, QueueCounts]:
-            found: dict[str, list[Row]] = {row[0]: [] for row in tx.rows(LIST_QUEUES)}
-            for row in tx.rows(COUNT_BY_QUEUE):
-                found.setdefault(row[0], []).append(row)
-            return {queue: _counts(rows) for queue, rows in found.items()}
+        return await self._driver.read(read_counts)
 
-        return await self._driver.read(operation)
-
-
-def _counts(rows: list[Row]) -> QueueCounts:
-    """Rows of `count_by_queue`: queue, status, whether it is due (null when not waiting), count, earliest due."""
-    status: dict[str, int] = {}
-    for row in rows:
-        status[row[1]] = status.get(row[1], 0) + row[3]
-    due = [row[4] for row in rows if row[2]]
-    ready = sum(row[3] for row in rows if row[1] == "pending" and row[2])
-    return QueueCounts(
-        ready=ready,
-        scheduled=status.get("pending", 0) - ready,
-        in_progress=status.get("in_progress", 0),
-        failed=status.get("failed", 0),
-        done=status.get("done", 0),
-        dead=status.get("dead", 0),
-        oldest_ready_at=from_us(min(due)) if due else None,
-    )
+    async def fold_counts(self) -> None:
+        await self._driver.write(fold_finished, label="counts")
 
 
 def _pauses(tx: Tx, name: str) -> list[Row]:

@@ -61,7 +61,7 @@ def expire_due(tx: Tx, limit: int) -> list[JobEvent]:
 
 def _revive(tx: Tx, row: Row, max_crashes: Callable[[str], int]) -> tuple[Revived, JobEvent]:
     job = locked(row)
-    silent_s, label = row[14], row[15]
+    silent_s, label = row[15], row[16]
     transition = lifecycle.revive(
         job.state,
         Crashed(

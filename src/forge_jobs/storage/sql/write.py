@@ -13,7 +13,7 @@ from forge_jobs.storage.lifecycle import WAITING, JobState, Transition
 from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.driver import Row, Tx
 from forge_jobs.storage.sql.rows import job_state
-from forge_jobs.storage.types.event import JobEvent
+from forge_jobs.storage.types.event import EventType, JobEvent
 from forge_jobs.storage.types.finalize import ErrorText
 from forge_jobs.storage.types.job import JobStatus
 from forge_jobs.text import clean
@@ -36,6 +36,7 @@ class Locked:
     queue: str
     kind: str
     state: JobState
+    enqueued_us: int
     started_us: int | None = None
     process: str | None = None
     dedupe_key: str | None = None
@@ -48,7 +49,8 @@ def lock(tx: Tx, job_id: JobId) -> Locked | None:
 
 
 def locked(row: Row) -> Locked:
-    """A row of `lock_job`: id, queue, kind, the state's columns, started_at, process_id, dedupe_key."""
+    """A row of `lock_job`: id, queue, kind, the state's columns, started_at, process_id, dedupe_key,
+    enqueued_at."""
     return Locked(
         id=JobId(row[0]),
         queue=row[1],
@@ -57,6 +59,7 @@ def locked(row: Row) -> Locked:
         started_us=row[11],
         process=row[12],
         dedupe_key=row[13],
+        enqueued_us=row[14],
     )
 
 
@@ -104,7 +107,8 @@ def as_event(job: Locked, transition: Transition, now_us: int) -> JobEvent:
         job.id,
         was.attempts,
         transition.cause,
-        now_us - job.started_us if ran and job.started_us is not None else None,
+        max(now_us - job.started_us, 0) if ran and job.started_us is not None else None,
+        total_us=max(now_us - job.enqueued_us, 0) if transition.event is EventType.COMPLETED else None,
     )
 
 

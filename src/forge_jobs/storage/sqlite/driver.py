@@ -35,6 +35,7 @@ from forge_jobs.storage.sql.pending import Pending, answered_in
 from forge_jobs.storage.sqlite import connection as sqlite
 from forge_jobs.storage.sqlite.checkpoint import Log, checkpoint
 from forge_jobs.storage.sqlite.turnstile import Turnstile
+from forge_jobs.storage.types.metric import Timings
 
 log = logging.getLogger("forge_jobs.sqlite")
 
@@ -61,6 +62,7 @@ class SqliteDriver:
         self.clock = clock
         self.config = config
         self.log = Log()
+        self.timings = Timings()
         self.forked = False
         self._changed = 0
         self._loop = asyncio.get_running_loop()
@@ -87,6 +89,7 @@ class SqliteDriver:
             done(None, refusal)
             return
         write = Pending(operation, label, done, time.monotonic() + self.config.store_deadline_s)
+        write.tally = self.timings.reads if label == "read" else self.timings.writes
         write.timer = self._loop.call_later(self.config.store_deadline_s, self._give_up, write)
         self._inbox.put(write)
 
@@ -100,7 +103,11 @@ class SqliteDriver:
         self.check()
         if self._readers is None:
             return await self.write(operation, label="read")
-        return await self._readers.read(operation)
+        began = time.monotonic()
+        try:
+            return await self._readers.read(operation)
+        finally:
+            self.timings.reads.add((time.monotonic() - began) * 1000)
 
     def _refusal(self) -> StorageError | None:
         """Why this driver cannot be used any more, if it cannot."""

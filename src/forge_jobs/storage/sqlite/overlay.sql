@@ -93,7 +93,7 @@ WHERE forge_jobs.id = claim.key AND forge_jobs.fence = claim.value AND forge_job
 
 -- name: stale_jobs
 SELECT j.id, j.queue, j.kind, j.status, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
-  j.cancel_requested_at IS NOT NULL, j.alone, j.started_at, j.process_id, j.dedupe_key,
+  j.cancel_requested_at IS NOT NULL, j.alone, j.started_at, j.process_id, j.dedupe_key, j.enqueued_at,
   CASE WHEN j.beat_boot = :boot THEN (:tick - j.beat_us) / 1000000 END, p.label
 FROM forge_jobs j INDEXED BY forge_jobs_running LEFT JOIN forge_processes p ON p.host_id = j.host_id
 WHERE j.status = 'in_progress' AND (j.beat_boot <> :boot OR j.beat_us <= :tick - :stale OR j.beat_us > :tick)
@@ -182,8 +182,8 @@ DELETE FROM forge_jobs WHERE id IN (
 RETURNING id
 
 -- name: insert_event
-INSERT INTO forge_events (at, type, queue, kind, job_id, attempt, cause, duration_us, count)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+INSERT INTO forge_events (at, type, queue, kind, job_id, attempt, cause, duration_us, count, total_us)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
 
 -- name: delete_old_events
 DELETE FROM forge_events WHERE seq IN (SELECT seq FROM forge_events WHERE at < :before ORDER BY at LIMIT :limit)
@@ -280,3 +280,59 @@ FROM forge_schedules WHERE name = :name
 -- name: delete_old_ticks
 DELETE FROM forge_ticks WHERE (schedule, fire_at) IN (
   SELECT schedule, fire_at FROM forge_ticks WHERE at < :before ORDER BY at LIMIT :limit)
+
+-- name: write_metric
+-- A smaller count is of an older look, or of events that were deleted since.
+INSERT INTO forge_metrics (metric, minute, host_id, queue, kind, count, sum, min, p50, p95, p99, max)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+ON CONFLICT (metric, minute, host_id, queue, kind) DO UPDATE SET count = excluded.count, sum = excluded.sum,
+  min = excluded.min, p50 = excluded.p50, p95 = excluded.p95, p99 = excluded.p99, max = excluded.max
+WHERE excluded.count >= forge_metrics.count
+
+-- name: delete_old_metrics
+DELETE FROM forge_metrics WHERE (metric, minute, host_id, queue, kind) IN (
+  SELECT metric, minute, host_id, queue, kind FROM forge_metrics INDEXED BY forge_metrics_age
+  WHERE host_id = '' AND minute < :before LIMIT :limit)
+
+-- name: delete_old_process_metrics
+DELETE FROM forge_metrics WHERE (metric, minute, host_id, queue, kind) IN (
+  SELECT metric, minute, host_id, queue, kind FROM forge_metrics INDEXED BY forge_metrics_process_age
+  WHERE host_id <> '' AND minute < :before LIMIT :limit)
+
+-- name: count_by_queue
+-- In the partial indexes of waiting and running jobs; what waits for a retry is in the first three parts too. Of
+-- finished ones what was counted before, and what ended since.
+SELECT queue, 'waiting' AS place, sum(CASE WHEN scheduled_at <= :now THEN 1 ELSE 0 END), count(*), min(scheduled_at)
+FROM forge_jobs INDEXED BY forge_jobs_ready WHERE ready = 1 AND alone = 0 GROUP BY queue
+UNION ALL
+SELECT queue, 'waiting', sum(CASE WHEN scheduled_at <= :now THEN 1 ELSE 0 END), count(*), min(scheduled_at)
+FROM forge_jobs INDEXED BY forge_jobs_alone WHERE ready = 1 AND alone = 1 GROUP BY queue
+UNION ALL
+SELECT queue, 'waiting', sum(CASE WHEN scheduled_at <= :now THEN 1 ELSE 0 END), count(*), min(scheduled_at)
+FROM forge_jobs INDEXED BY forge_jobs_future WHERE ready = 0 GROUP BY queue
+UNION ALL
+SELECT queue, 'failed', sum(CASE WHEN scheduled_at <= :now THEN 1 ELSE 0 END), count(*), min(scheduled_at)
+FROM forge_jobs INDEXED BY forge_jobs_failed WHERE status = 'failed' GROUP BY queue
+UNION ALL
+SELECT queue, 'in_progress', 0, count(*), NULL
+FROM forge_jobs INDEXED BY forge_jobs_running WHERE status = 'in_progress' GROUP BY queue
+UNION ALL
+SELECT q.name, s.value, 0, coalesce(f.count, 0) + (
+  SELECT count(*) FROM forge_jobs j INDEXED BY forge_jobs_finished WHERE j.queue = q.name AND j.status = s.value
+  AND j.completed_at IS NOT NULL AND j.completed_at >= coalesce(f.counted_until, 0)), NULL
+FROM forge_queues q CROSS JOIN json_each(:statuses) AS s
+LEFT JOIN forge_finished f ON f.queue = q.name AND f.status = s.value
+
+-- name: lock_finished
+-- Nothing to lock: a write transaction is alone.
+SELECT queue, status FROM forge_finished ORDER BY queue, status
+
+-- name: fold_finished
+-- Where it was counted further than that, the clock was set back since: from the beginning then.
+UPDATE forge_finished SET
+  count = CASE WHEN counted_until <= :until THEN count ELSE 0 END + (
+    SELECT count(*) FROM forge_jobs j INDEXED BY forge_jobs_finished
+    WHERE j.queue = forge_finished.queue AND j.status = forge_finished.status AND j.completed_at IS NOT NULL
+      AND j.completed_at >= CASE WHEN forge_finished.counted_until <= :until THEN forge_finished.counted_until ELSE 0 END
+      AND j.completed_at < :until),
+  counted_until = :until

@@ -87,3 +87,4 @@ class CleanupReport:
     rate_limits: int = 0
     """Keyed buckets that are full and unused."""
     ticks: int = 0
+    metrics: int = 0

@@ -24,7 +24,8 @@ class EventType(StrEnum):
 
 
 class JobEvent(msgspec.Struct, frozen=True):
-    """One event. `at_us` is store time; `duration_us` the length of the run that ended, if one did.
+    """One event. `at_us` is store time; `duration_us` the length of the run that ended, or how long one that started
+    had waited since it could; `total_us` how long ago a completed job was enqueued.
 
     With `count` above 1 and no `job_id` it stands for that many events of the same minute.
     """
@@ -38,6 +39,7 @@ class JobEvent(msgspec.Struct, frozen=True):
     cause: str | None = None
     duration_us: int | None = None
     count: int = 1
+    total_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,8 +25,8 @@ pytest.register_assert_rewrite(
     *(
         f"{__name__}.{module}"
         for module in (
-            "admin", "arrange", "cancel", "claim", "cluster", "cluster_histories", "dedupe", "durability",
-            "enqueue", "events", "finalize", "heartbeat", "lifecycle_matrix", "model", "processes", "queues",
+            "admin", "arrange", "cancel", "claim", "cluster", "cluster_histories", "counts", "dedupe", "durability",
+            "enqueue", "events", "finalize", "heartbeat", "lifecycle_matrix", "metrics", "model", "processes", "queues",
             "rate_limits", "reaper", "retention", "schedules", "state_machine", "throttle",
         )
     )
@@ -51,6 +51,7 @@ from forge_jobs.testing.conformance.claim import (  # noqa: E402
 )
 from forge_jobs.testing.conformance.cluster import TestLeases, TestOpenSlots, TestRebalance, TestShares  # noqa: E402
 from forge_jobs.testing.conformance.cluster_histories import TestClusterHistories  # noqa: E402
+from forge_jobs.testing.conformance.counts import TestCountsAreKept  # noqa: E402
 from forge_jobs.testing.conformance.dedupe import TestDedupe, TestDedupeInBulk, TestUniqueFor  # noqa: E402
 from forge_jobs.testing.conformance.durability import TestReopen, TestTwoStores, TestWake  # noqa: E402
 from forge_jobs.testing.conformance.enqueue import (  # noqa: E402
@@ -69,6 +70,7 @@ from forge_jobs.testing.conformance.finalize import (  # noqa: E402
 from forge_jobs.testing.conformance.fixtures import beater, clock, neighbour, storage  # noqa: E402
 from forge_jobs.testing.conformance.heartbeat import TestHeartbeat  # noqa: E402
 from forge_jobs.testing.conformance.lifecycle_matrix import TestLifecycleMatrix  # noqa: E402
+from forge_jobs.testing.conformance.metrics import TestRecord, TestRollup, TestSeries  # noqa: E402
 from forge_jobs.testing.conformance.processes import TestProcesses  # noqa: E402
 from forge_jobs.testing.conformance.queues import (  # noqa: E402
     TestDeleteQueue,
@@ -103,12 +105,13 @@ from forge_jobs.testing.conformance.throttle import (  # noqa: E402
 __all__ = [
     "Backend", "TestActOnMany", "TestAttempts", "TestAudit", "TestCancel", "TestClaim", "TestClaimAlone",
     "TestClaimAndSettings", "TestClockOfOneHost", "TestClusterHistories", "TestCoolDown", "TestCoolDownIsForgotten",
-    "TestCounts", "TestDeclaredSchedules", "TestDedupe", "TestDedupeInBulk", "TestDelete", "TestDeleteQueue",
-    "TestDrain", "TestEditedSchedules", "TestEnqueue", "TestEnqueueAgain", "TestEnqueueBulk", "TestErrors",
-    "TestEvents", "TestExpire", "TestFilter", "TestFinalize", "TestFire", "TestFullQueue", "TestHeartbeat",
-    "TestKeyedLimits", "TestLeases", "TestLifecycleMatrix", "TestList", "TestMisfire", "TestNextDue", "TestOpenSlots",
-    "TestPaidClaims", "TestPause", "TestProcesses", "TestProgress", "TestQueueCounts", "TestQueueSettings",
-    "TestRateLimit", "TestRebalance", "TestReopen", "TestRetention", "TestRetry", "TestRevive", "TestRunNow",
-    "TestScheduleFaults", "TestSettleAndClaim", "TestShares", "TestStateMachine", "TestThrottled", "TestTrigger",
-    "TestTuneLimits", "TestTwoStores", "TestUniqueFor", "TestWake", "beater", "clock", "neighbour", "storage",
+    "TestCounts", "TestCountsAreKept", "TestDeclaredSchedules", "TestDedupe", "TestDedupeInBulk", "TestDelete",
+    "TestDeleteQueue", "TestDrain", "TestEditedSchedules", "TestEnqueue", "TestEnqueueAgain", "TestEnqueueBulk",
+    "TestErrors", "TestEvents", "TestExpire", "TestFilter", "TestFinalize", "TestFire", "TestFullQueue",
+    "TestHeartbeat", "TestKeyedLimits", "TestLeases", "TestLifecycleMatrix", "TestList", "TestMisfire", "TestNextDue",
+    "TestOpenSlots", "TestPaidClaims", "TestPause", "TestProcesses", "TestProgress", "TestQueueCounts",
+    "TestQueueSettings", "TestRateLimit", "TestRebalance", "TestRecord", "TestReopen", "TestRetention", "TestRetry",
+    "TestRevive", "TestRollup", "TestRunNow", "TestScheduleFaults", "TestSeries", "TestSettleAndClaim", "TestShares",
+    "TestStateMachine", "TestThrottled", "TestTrigger", "TestTuneLimits", "TestTwoStores", "TestUniqueFor",
+    "TestWake", "beater", "clock", "neighbour", "storage",
 ]  # fmt: skip

@@ -1,11 +1,11 @@
 -- Events and audit.
 
 -- name: timeline
-SELECT at, type, queue, kind, job_id, attempt, cause, duration_us, count FROM forge_events
+SELECT at, type, queue, kind, job_id, attempt, cause, duration_us, count, total_us FROM forge_events
 WHERE at >= :since AND at < :until ORDER BY at, seq LIMIT :limit
 
 -- name: events_of_job
-SELECT at, type, queue, kind, job_id, attempt, cause, duration_us, count FROM forge_events
+SELECT at, type, queue, kind, job_id, attempt, cause, duration_us, count, total_us FROM forge_events
 WHERE job_id = :id ORDER BY at, seq
 
 -- name: insert_audit

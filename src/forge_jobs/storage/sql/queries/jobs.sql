@@ -2,7 +2,7 @@
 
 -- name: lock_job
 SELECT id, queue, kind, status, attempts, max_attempts, crashes, throttles, fence, cancel_requested_at IS NOT NULL,
-  alone, started_at, process_id, dedupe_key
+  alone, started_at, process_id, dedupe_key, enqueued_at
 FROM forge_jobs WHERE id = :id
 
 -- name: last_error_seq

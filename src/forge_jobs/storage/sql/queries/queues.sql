@@ -54,9 +54,10 @@ DELETE FROM forge_queues WHERE name = :name
 -- name: delete_pauses
 DELETE FROM forge_queue_pauses WHERE queue = :name
 
--- name: count_by_queue
-SELECT queue, status, CASE WHEN ready IS NOT NULL THEN scheduled_at <= :now END AS due, count(*), min(scheduled_at)
-FROM forge_jobs GROUP BY queue, status, due
+-- name: new_finished
+INSERT INTO forge_finished (queue, status, count, counted_until)
+SELECT q.name, s.value, 0, 0 FROM forge_queues q CROSS JOIN json_each(:statuses) AS s WHERE q.name <> ''
+ON CONFLICT (queue, status) DO NOTHING
 
 -- name: queue_bounds
 SELECT name, max_pending FROM forge_queues

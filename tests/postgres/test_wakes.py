@@ -53,11 +53,15 @@ async def worker(
             await runtime.stop()
 
 
+async def has_started(worker: Worker, job_id: str) -> None:
+    await until(lambda: job_id in worker.started, within_s=SOON_S, what="the job started")
+
+
 async def pickup_s(worker: Worker, storage: Storage) -> float:
     """How long after its enqueue was acknowledged a job was started."""
     job_id = (await storage.jobs.enqueue(EnqueueRequest("brief", queue="default"))).id
     enqueued = time.monotonic()
-    await until(lambda: job_id in worker.started, within_s=SOON_S, what="the job started")
+    await has_started(worker, job_id)
     return worker.started[job_id] - enqueued
 
 
@@ -160,3 +164,12 @@ async def test_a_job_of_the_near_future_arms_a_timer_instead_of_waiting_for_a_po
     async with worker(database) as woken:
         await until(lambda: job_id in woken.started, within_s=10)
         assert woken.started[job_id] - began >= 1.0
+
+
+async def test_a_program_that_ends_right_after_its_enqueue_has_told_of_it(database: str) -> None:
+    async with worker(database) as working:
+        await until(lambda: working.storage.wakes_proven, within_s=10)
+        for _ in range(5):
+            async with open_storage(database) as brief:
+                job_id = (await brief.jobs.enqueue(EnqueueRequest("brief", queue="default"))).id
+            await has_started(working, job_id)

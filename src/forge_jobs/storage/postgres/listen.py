@@ -157,6 +157,7 @@ class Listener:
             except Exception:
                 log.exception("listener_fault")
                 time.sleep(1.0)
+        self._tell_the_rest()
         self._close()
         self._poke_in.close()
         self._poke_out.close()
@@ -175,7 +176,13 @@ class Listener:
                         self._receive()
                 self._look_at_probe()
                 self._tell()
-        self._tell(at_once=True)
+
+    def _tell_the_rest(self) -> None:
+        """What a program that enqueued and ended at once has not told yet, if the server is there."""
+        with contextlib.suppress(psycopg.Error, OSError):
+            if self._to_tell is not None and self._connection is None:
+                self._connect()
+            self._tell(at_once=True)
 
     def _connect(self) -> Connection:
         config = self._connector.config

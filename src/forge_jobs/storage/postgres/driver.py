@@ -94,7 +94,7 @@ class PostgresDriver:
     ) -> None:
         lane = self.lanes[LANE_OF.get(label, "write")]
         if lane is self.lanes["exchange"] and lane.busy and not self.lanes["write"].busy:
-            lane = self.lanes["write"]
+            lane = self.lanes["write"]  # two exchanges at once without a connection more
         self._submit(operation, label, done, lane)
 
     async def write(self, operation: Operation[T], *, label: str) -> T:

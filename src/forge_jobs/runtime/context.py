@@ -108,7 +108,7 @@ class JobCtx:
     @property
     def deadline(self) -> datetime | None:
         """When the handler's timeout ends this run; None without a timeout."""
-        timeout = self._run.handler.options.timeout_s
+        timeout = self._run.timeout_s
         return None if timeout is None else from_us(self._run.job.started_us) + timedelta(seconds=timeout)
 
     @property

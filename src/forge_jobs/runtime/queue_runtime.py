@@ -262,8 +262,8 @@ class QueueRuntime:
 
     async def stop(self, grace: float | timedelta | None = None) -> Report:
         """Stop: no more claims, every handler told at once, `grace` seconds to end by themselves, then they are ended;
-        what ended is recorded, what did not is given back with its attempt restored. Takes at most grace + 5 s, twice that
-        if child processes do not end."""
+        what ended is recorded, what did not is given back with its attempt restored. Takes at most grace + 5 s, and
+        as long again if child processes do not end."""
         env = self.env
         if not self._started:
             return self.report
@@ -303,7 +303,7 @@ class QueueRuntime:
 
     async def _children_gone(self, residents: asyncio.Task[None]) -> None:
         """Wait for the residents' end, and end whatever child there still is."""
-        await asyncio.wait([residents], timeout=RESIDENTS_GRACE_S)
+        await asyncio.wait([residents], timeout=0 if self._hurry.is_set() else RESIDENTS_GRACE_S)
         residents.cancel()
         await self.env.children.close()
 

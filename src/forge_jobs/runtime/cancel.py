@@ -44,6 +44,15 @@ class CancelToken:
         assert self._reason is not None
         return self._reason
 
+    async def fired_within(self, seconds: float) -> bool:
+        """Whether the handler is asked to stop before `seconds` are over."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.wait()
+        except TimeoutError:
+            pass
+        return self.is_cancelled
+
     def on_fire(self, callback: Callable[[CancelReason], None]) -> None:
         """Call `callback` on the event loop when the handler is asked to stop; now if it was. It must not raise."""
         if self._reason is not None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import signal
 import time
 from typing import TYPE_CHECKING, Final
 
 from forge_jobs.runtime.cancel import CancelReason
 from forge_jobs.runtime.children import Child, Exit
+from forge_jobs.runtime.children.child import STOP_LOOK_S
 from forge_jobs.runtime.children.lines import Lines, LineTooLong, LogLines
 from forge_jobs.runtime.context import run_of
 from forge_jobs.runtime.handlers import line_protocol as protocol
@@ -30,9 +29,6 @@ CLOSE_S: Final = 5.0
 """How long a child gets to exit after its input was closed."""
 KILL_WAIT_S: Final = 1.5
 """How long the end of a run waits for the end of its child. SIGKILL comes after 2 s; a job does not wait for that."""
-STOP_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-STOP_LOOK_S: Final = 0.5
-"""How long after such a death it is seen whether the worker is to stop too."""
 LAST_WORDS: Final = 256
 
 
@@ -96,10 +92,8 @@ class PooledChild:
             raise
         except ChildDied:
             how = self.child.exit
-            if how is not None and how.signal in STOP_SIGNALS:
-                # A service manager may have told the worker and its children to stop in the same moment.
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(ctx.cancel.wait(), STOP_LOOK_S)
+            if how is not None and how.asked_to_stop:
+                await ctx.cancel.fired_within(STOP_LOOK_S)
             raise
 
     def end(self) -> None:

@@ -26,6 +26,7 @@ log = logging.getLogger("forge_jobs.children")
 GUARD: Final = Path(__file__).with_name("guard.py")
 START_S: Final = 10.0
 """How long starting a child may take, exec included: on a network file system it may hang."""
+LOST_WAIT_S: Final = 0.5
 KILLED: Final = Exit(signal=9)
 
 
@@ -208,6 +209,8 @@ class GuardLink:
         self.lost = True
         self._loop.remove_reader(self._channel)
         self._channel.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(LOST_WAIT_S)  # it has closed its socket: it is ending or over
         if self._children:
             log.error("guard_lost children=%d", len(self._children))
         for child in self._children.values():

@@ -26,7 +26,7 @@ class Wish(msgspec.Struct):
 
 
 class NoopEcho:
-    """Sleeps for `sleep_ms` (100, 0 … 600 000), watching for a cancel. Then it fails with "demo-fail" if `fail` is true,
+    """Sleeps for `sleep_ms` (100, 0 … 600 000), watching for a cancel. Then fails with "demo-fail" if `fail` is true,
     is throttled if `throttle_ms` (0 … 600 000) is there, else is done. A payload that is not like that is dead."""
 
     kind = KIND

@@ -241,6 +241,7 @@ async def test_a_program_that_becomes_a_daemon_is_let_go(children: Children, tmp
     child = await children.start(["sh", "-c", script], env=environment(), cwd=tmp_path)
     await child.wait()
     assert await child.until_gone(3)
+    await until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), what="it tells its number")
     daemon = int((tmp_path / "pid").read_text())
     assert alive(daemon)
     os.kill(daemon, signal.SIGKILL)

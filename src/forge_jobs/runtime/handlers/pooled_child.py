@@ -53,6 +53,9 @@ class PooledChild:
         self.over = asyncio.Event()
         self._ctx: JobCtx | None = None
         self._answer: asyncio.Future[JobOutcome] | None = None
+        self._request_bytes = 0
+        self._let_go = False
+        """We ended it, or let it exit."""
         self._stdin = child.stdin
         self._lines = Lines(protocol.LINE_BYTES)
         self._log = LogLines(self._log_line)
@@ -71,9 +74,10 @@ class PooledChild:
         """Give it a job and wait for its answer.
 
         Raises:
-            NotTaken: it was gone before; no byte of the job was written.
+            NotTaken: it was gone before it read any of it.
             ChildDied: it ended while it had the job.
         """
+        self._request_bytes = len(request)
         sent = self._stdin.write(request)
         if self._stdin.broken and not sent:
             self._fault("it closed its input")
@@ -98,13 +102,13 @@ class PooledChild:
 
     def end(self) -> None:
         """End its group; what it says from now on does not matter."""
-        self.retired = True
+        self.retired = self._let_go = True
         self.child.begin_end()
 
     def close(self) -> None:
         """Let it exit by itself, between jobs: it sees the end of its input, and is ended if it does not go."""
         if not self.retired:
-            self.retired = True
+            self.retired = self._let_go = True
             self._stdin.close_when_sent()
             asyncio.get_running_loop().call_later(CLOSE_S, self.child.begin_end)
 
@@ -129,6 +133,10 @@ class PooledChild:
             return
         except protocol.ProtocolError as error:
             self._refuse(str(error))
+            return
+        except Exception:  # a fault of ours must not leave the job without an end
+            log.exception("line_fault kind=%s", self.pool.kind)
+            self._refuse("what the worker wrote could not be handled")
             return
         if self._ctx is not None:
             return
@@ -194,22 +202,23 @@ class PooledChild:
 
     def _on_end_of_output(self) -> None:
         if self.child.running:
-            self.faulty = self.faulty or not self.retired
             self.retired = True
             asyncio.get_running_loop().call_later(EXIT_S, self.child.begin_end)
 
     def _on_exit(self, how: Exit) -> None:
         """What it left in its pipes counts: it may have answered and exited."""
-        expected, self.retired = self.retired, True
+        self.retired = True
+        untaken = self._stdin.untaken_bytes
         self.child.stdout.read_rest()
         self.child.stderr.read_rest()
         self._log.feed(b"")
-        if self._answer is not None or not expected:
+        if self._answer is not None or not self._let_go:
             self.faulty = True
             log.warning("child_died kind=%s pid=%d cause=%s", self.pool.kind, self.child.pid, how)
         answer, self._answer, self._ctx = self._answer, None, None
         if answer is not None and not answer.done():
-            answer.set_exception(ChildDied(self._story(how)))
+            untouched = self._request_bytes > 0 and untaken >= self._request_bytes
+            answer.set_exception(NotTaken() if untouched else ChildDied(self._story(how)))
         self.child.close()
         self.over.set()
         self.pool.ended(self)

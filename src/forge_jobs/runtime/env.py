@@ -13,6 +13,7 @@ from forge_jobs.config import RuntimeConfig
 from forge_jobs.ids import new_id
 from forge_jobs.runtime.gauges import ProcessGauges
 from forge_jobs.runtime.handler import HandlerRegistry
+from forge_jobs.runtime.lifespan import State
 from forge_jobs.runtime.routing import Router, fill
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.job import EnqueueRequest
@@ -24,6 +25,7 @@ LONG_SILENCE: Final = 10
 
 if TYPE_CHECKING:
     from forge_jobs.runtime.deadlines import Deadlines
+    from forge_jobs.runtime.deaths import Deaths
     from forge_jobs.runtime.exchange import Exchanger
     from forge_jobs.runtime.loops.heartbeat import Heartbeat
     from forge_jobs.runtime.running import RunningTable
@@ -81,10 +83,13 @@ class RuntimeEnv:
     """Who wants to hear of wakes that name something else than a queue."""
     cron_due_us: int | None = None
     """When the next schedule is due, as the last pass over them saw it; None if none is."""
+    state: State = field(default_factory=State)
+    """The resources that the handlers share."""
     running: RunningTable = field(init=False)
     exchanger: Exchanger = field(init=False)
     deadlines: Deadlines = field(init=False)
     heartbeat: Heartbeat = field(init=False)
+    deaths: Deaths = field(init=False)
 
     @property
     def clock(self) -> Clock:

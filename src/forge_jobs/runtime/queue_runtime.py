@@ -336,11 +336,11 @@ class QueueRuntime:
                 left = [run for run in env.running if not run.lost and run.state is not RunState.ENDED]
                 if left:
                     env.health.counts["abandoned"] += len(left)
-                    env.health.counts["released"] += len(left)
+                    env.health.counts["released"] += sum(run.concluded is None for run in left)
                     for run in left:
                         run.state = RunState.ABANDONED
                     await env.storage.jobs.settle_and_claim(
-                        [Finalize(run.job.id, run.job.fence, Released()) for run in left]
+                        [Finalize(run.job.id, run.job.fence, run.concluded or Released()) for run in left]
                     )
         except (StorageError, TimeoutError) as error:
             await env.heartbeat.stop(0)

@@ -18,6 +18,7 @@ from forge_jobs.storage.types.job import ErrorKind, JobRecord
 if TYPE_CHECKING:
     from forge_jobs.runtime.env import RuntimeEnv
     from forge_jobs.runtime.exchange import Line
+    from forge_jobs.runtime.outcome import RunOutcome
 
 log = logging.getLogger("forge_jobs.worker")
 
@@ -68,6 +69,8 @@ class Slot:
         log.error("abandoned job_id=%s kind=%s: the handler ignores cancellation", run.job.id, run.job.kind)
         outcome: FinalizeOutcome
         match run.ended_by:
+            case _ if run.concluded is not None:
+                outcome = run.concluded
             case CancelReason.TIMEOUT:
                 outcome = timed_out(run)
             case CancelReason.USER:
@@ -104,7 +107,6 @@ class Slot:
         handler, hooks, ctx = run.handler, self.env.handlers.hooks, JobCtx(run)
         answer: object = None
         error: BaseException | None = None
-        outcome: FinalizeOutcome | None = None
         if failpoints.armed:
             failpoints.hit("handler.before")
         try:
@@ -117,25 +119,24 @@ class Slot:
         if failpoints.armed:
             failpoints.hit("handler.after")
         if hooks.after and run.state is not RunState.ABANDONED:
-            outcome = conclude(run, answer, error)
-            await self._after(run, ctx, outcome)
+            run.concluded = conclude(run, answer, error)
+            await self._after(run, ctx, seen(run.concluded))
         if run.state is not RunState.ABANDONED:
             ending, run.state = run.state is RunState.ENDING, RunState.ENDED
             if ending:
                 await self._absorb_cancellation()
         if run.timeout is not None:
             run.timeout.cancel()
-        if outcome is None:
-            outcome = conclude(run, answer, error)
+        outcome = run.concluded or conclude(run, answer, error)
         if error is not None:
             BaseException.with_traceback(error, None)  # frames hold the handler's locals; the text is kept
         return outcome
 
-    async def _after(self, run: Run, ctx: JobCtx, outcome: FinalizeOutcome) -> None:
+    async def _after(self, run: Run, ctx: JobCtx, outcome: RunOutcome) -> None:
         """Tell the `after_run` hooks, whose faults change nothing any more. After our cancel the rest hear nothing."""
         for hook in self.env.handlers.hooks.after:
             try:
-                await hook(self.env.state, ctx, seen(outcome))
+                await hook(self.env.state, ctx, outcome)
             except BaseException as fault:
                 self.env.health.counts["hook_faults"] += 1
                 log.exception("hook_fault hook=after_run name=%s job_id=%s", hook.name, run.job.id)

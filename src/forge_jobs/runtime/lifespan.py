@@ -7,7 +7,7 @@ import contextlib
 import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, TypeAlias
 
 from forge_jobs.runtime.signature import positional
@@ -102,36 +102,38 @@ class Lifespans:
             LifespanError: one of them could not be made, or failed as it was closed.
         """
         values: dict[str, Any] = {}
-        async with AsyncExitStack() as stack:
-            for name, manager in self._managers.items():
-                wants = [parameter.name for parameter in positional(inspect.unwrap(manager))]
-                made = _Guarded(name, manager(**{want: values[want] for want in wants}))
-                values[name] = await stack.enter_async_context(made)
+        made: list[tuple[str, AbstractAsyncContextManager[Any]]] = []
+        try:
+            for name, function in self._managers.items():
+                wants = positional(inspect.unwrap(function))
+                manager = function(**{want.name: values[want.name] for want in wants})
+                try:
+                    values[name] = await manager.__aenter__()
+                except Exception as error:
+                    raise LifespanError(f"resource {name!r} could not be made: {_shown(error)}") from error
+                made.append((name, manager))
             yield State(values)
-
-
-class _Guarded(AbstractAsyncContextManager[Any]):
-    """Names the resource in what it raises."""
-
-    def __init__(self, name: str, manager: AbstractAsyncContextManager[Any]) -> None:
-        self._name = name
-        self._manager = manager
-
-    async def __aenter__(self) -> Any:
-        try:
-            return await self._manager.__aenter__()
-        except Exception as error:
-            raise LifespanError(f"resource {self._name!r} could not be made: {_shown(error)}") from error
-
-    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> bool | None:
-        try:
-            return await self._manager.__aexit__(kind, error, trace)
-        except LifespanError:
+        except BaseException:
+            for fault in await _closed(made):
+                log.error("lifespan_fault error=%s", fault, exc_info=fault)
             raise
-        except Exception as fault:
-            if fault is error:
-                raise
-            raise LifespanError(f"resource {self._name!r} failed as it was closed: {_shown(fault)}") from fault
+        for fault in await _closed(made):
+            raise fault
+
+
+async def _closed(made: list[tuple[str, AbstractAsyncContextManager[Any]]]) -> list[BaseException]:
+    """Close every one, the last first, whatever becomes of the others; what went wrong."""
+    faults: list[BaseException] = []
+    for name, manager in reversed(made):
+        try:
+            await manager.__aexit__(None, None, None)
+        except Exception as error:
+            fault = LifespanError(f"resource {name!r} failed as it was closed: {_shown(error)}")
+            fault.__cause__ = error
+            faults.append(fault)
+        except BaseException as error:  # cut off: the others get their chance
+            faults.insert(0, error)
+    return faults
 
 
 class Life:

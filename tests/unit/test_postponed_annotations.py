@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pydantic
 import pytest
 
 from forge_jobs import ConfigError, HandlerRegistry
@@ -86,3 +87,23 @@ def test_what_cannot_be_looked_up_is_refused_at_registration() -> None:
         "the handler for kind 'mail': its payload's annotation 'Decimal' cannot be looked up: name 'Decimal' is not "
         "defined. Types of payloads must be importable when the program runs"
     )
+
+
+class Bill(pydantic.BaseModel):
+    amount: Decimal
+
+
+@dataclass
+class Parcel:
+    weight: Decimal
+
+
+def test_a_type_whose_own_annotations_cannot_be_looked_up_is_refused() -> None:
+    async def ship(ctx: JobCtx, parcel: Parcel) -> None: ...
+
+    async def bill(ctx: JobCtx, bill: Bill) -> None: ...
+
+    with pytest.raises(ConfigError, match="a payload cannot be read into Parcel: name 'Decimal' is not defined"):
+        _reader(ship)
+    with pytest.raises(ConfigError, match="pydantic cannot read payloads into Bill: name 'Decimal' is not defined"):
+        _reader(bill)

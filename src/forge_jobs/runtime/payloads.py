@@ -111,6 +111,7 @@ class PydanticReader:
         self.expected = shown(annotation)
         self._invalid = pydantic.ValidationError
         self._adapter = pydantic.TypeAdapter(annotation)
+        self._adapter.rebuild(raise_errors=True)  # names in it that are not known would fail its first job
 
     def decode(self, text: str) -> Any:
         try:
@@ -147,12 +148,12 @@ def reader_of(annotation: Any) -> PayloadReader:
         return _pydantic(annotation)
     try:
         strangers = _strangers(msgspec.inspect.type_info(annotation))
-        if any(_is_pydantic(one) for one in strangers):
-            return _pydantic(annotation)
         if not strangers:
             return MsgspecReader(annotation)
-    except TypeError as error:
+    except Exception as error:  # also a name that the type's own module does not know
         raise ConfigError(f"a payload cannot be read into {shown(annotation)}: {error}") from error
+    if any(_is_pydantic(one) for one in strangers):
+        return _pydantic(annotation)
     raise ConfigError(
         f"a payload cannot be read into {shown(annotation)}: {shown(strangers[0])} is none of the types that are "
         "known: msgspec Struct, dataclass, TypedDict, pydantic model, enum, date, UUID and the like. Annotate `dict`, "

@@ -181,7 +181,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "job_throttled": "A job waits because its upstream asked for it. No attempt was burnt.",
     "lease_gained": "This process now runs a loop for all.",
     "lease_lost": "Another process runs the loop now. Harmless: what it does is safe to be done twice.",
-    "lifespan_fault": "A resource that handlers share could not be closed. All is recorded; the worker ends with an error.",
+    "lifespan_fault": "A shared resource could not be closed. All is recorded; the worker ends with an error.",
     "listener_fault": "An unexpected error of the listener; it goes on. Report it.",
     "listener_lost": "The connection for notifications broke. It is made anew; until then jobs are found by polling.",
     "loop_fault": "A background loop failed and goes on after a pause.",

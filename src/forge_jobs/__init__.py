@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         InvalidKey,
         InvalidName,
         InvalidPayload,
+        LifespanError,
         LostOwnership,
         NotFound,
         NoTransaction,
@@ -95,6 +96,7 @@ __all__ = [
     "JobOutcome",
     "JobQueue",
     "KindPrefixRouter",
+    "LifespanError",
     "LostOwnership",
     "NoTransaction",
     "NotFound",
@@ -141,8 +143,9 @@ _HOMES = {
     "forge_jobs.runtime.routing": "DefaultRouter KindPrefixRouter Router",
     "forge_jobs.storage.error": (
         "Busy ConfigError DedupeConflict ForgeError ForkedConnection IdReused InvalidInput InvalidKey "
-        "InvalidName InvalidPayload LostOwnership NotFound NoTransaction OutcomeUnknown QueueFull QueueInUse "
-        "ScheduleExists SchemaMismatch StorageError StoreFull StoreUnavailable WaitTimeout is_transient_conflict"
+        "InvalidName InvalidPayload LifespanError LostOwnership NotFound NoTransaction OutcomeUnknown "
+        "QueueFull QueueInUse ScheduleExists SchemaMismatch StorageError StoreFull StoreUnavailable WaitTimeout "
+        "is_transient_conflict"
     ),
     "forge_jobs.storage.open": "open_storage",
     "forge_jobs.storage.protocol": "JobQueue=JobStore Storage",

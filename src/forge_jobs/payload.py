@@ -24,6 +24,11 @@ _SAFE = frozenset({str, int, bool, type(None)})
 _DIGITS = 10**INTEGER_DIGITS
 
 
+class BadPayload(ValueError):
+    """A stored payload is damaged, or is not what its handler takes. The message gives the path within the payload, and
+    never its values."""
+
+
 def encode_payload(payload: object, max_bytes: int = PAYLOAD_MAX_BYTES) -> str:
     """The stored form of `payload`: ASCII-escaped JSON, key order kept.
 
@@ -47,7 +52,7 @@ def encode_payload(payload: object, max_bytes: int = PAYLOAD_MAX_BYTES) -> str:
 
 
 def decode_payload(text: str) -> Any:
-    """The value that was enqueued. Raises `ValueError` if the stored text is damaged."""
+    """The value that was enqueued. Raises `BadPayload` if the stored text is damaged."""
     try:
         return _decode(text)
     except msgspec.DecodeError:
@@ -55,7 +60,7 @@ def decode_payload(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"stored payload cannot be read: {error}") from error
+        raise BadPayload(f"payload: the stored text cannot be read: {error}") from error
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -251,3 +251,31 @@ def test_tail_counts_what_comes_too_fast_to_list(app: Path, here: Path, cli: Cli
     process.send_signal(signal.SIGINT)
     result = end(process)
     assert sum(json.loads(line)["count"] for line in result.lines) == 3_000
+
+
+def test_a_worker_whose_resource_cannot_be_made_says_so_and_ends(app: Path) -> None:
+    job = add()
+    app.write_text(app.read_text() + FAILING_LIFESPAN)
+    result = end(start("worker", "app:handlers"))
+    assert result.code == 1
+    assert "error: resource 'database' could not be made: OSError: connection refused\n" in result.err
+    assert status_of(job) == "pending"
+
+
+def test_a_worker_with_a_handler_of_an_unknown_resource_does_not_start(app: Path) -> None:
+    app.write_text(app.read_text() + UNKNOWN_RESOURCE)
+    result = end(start("worker", "app:handlers", "--drain"))
+    assert result.code == 2
+    assert "error: the handler for kind 'needy' takes the resource 'database', which no @handlers" in result.err
+
+
+FAILING_LIFESPAN = """
+@handlers.lifespan
+async def database():
+    raise OSError("connection refused")
+    yield
+"""
+UNKNOWN_RESOURCE = """
+@handlers.handler("needy")
+async def needy(ctx, *, database): ...
+"""

@@ -75,7 +75,7 @@ def run_page(page: Path) -> None:
 
 def _run_python(block: Block, namespace: dict[str, Any], runner: asyncio.Runner, page: Path) -> str:
     source = "\n" * (block.line - 1) + block.text  # so that a traceback shows the line of the page
-    code = compile(source, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    code = compile(source, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         if code.co_flags & inspect.CO_COROUTINE:
             runner.run(_run_async(code, namespace))

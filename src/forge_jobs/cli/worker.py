@@ -110,8 +110,8 @@ async def _work(settings: Settings, handlers: HandlerRegistry, until: Until, *, 
         async with opened(settings, create=True) as storage:
             runtime = _runtime(storage, handlers, settings)
             _stop_on_signals(runtime, settings)
+            await runtime.start()
             try:
-                await runtime.start()
                 _introduce(runtime, storage, handlers)
                 if until is Until.STOPPED:
                     await runtime.run()

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from forge_jobs.payload import decode_payload
+from forge_jobs.payload import BadPayload
 from forge_jobs.runtime.conclude import describe
 from forge_jobs.storage.backoff import retry_delay
 from forge_jobs.storage.types.finalize import ErrorText, Failed, FinalizeOutcome, Released
@@ -38,10 +38,12 @@ async def _refusal(env: RuntimeEnv, job: JobRecord) -> FinalizeOutcome | None:
     if handler is None or handler.options.price is None:
         return None
     try:
-        price = handler.options.price.of(decode_payload(job.payload))
+        price = handler.options.price.of(handler.reader.decode(job.payload))
         if price is None:
             return None
         answer = await env.storage.rate_limits.acquire(*price, park=True)
+    except BadPayload:  # its run ends before the handler, and says what is wrong
+        return None
     except Exception as error:  # a function of the user's, or a price that can never be paid
         text = describe(error)
         delay = retry_delay(job.attempts, env.queue_settings(job.queue).backoff)

@@ -16,9 +16,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from forge_jobs import limits
-from forge_jobs.payload import decode_payload
+from forge_jobs.payload import BadPayload
 from forge_jobs.runtime import outcome as answers
 from forge_jobs.runtime.cancel import CancelReason
+from forge_jobs.runtime.hooks import HookFault
 from forge_jobs.runtime.outcome import ChildDied, OutcomeError
 from forge_jobs.storage.backoff import crash_delay, retry_delay, throttle_delay
 from forge_jobs.storage.types.finalize import (
@@ -79,12 +80,23 @@ def _of_error(run: Run, error: BaseException) -> FinalizeOutcome:
     if isinstance(error, ChildDied):
         return _crashed(run, error)
     options = run.handler.options
+    if isinstance(error, BadPayload):
+        return _of_payload(run, ErrorText(str(error)))
     text = describe(error)
+    if isinstance(error, HookFault):
+        return _failed(run, text, error)
     if options.dead_on and isinstance(error, options.dead_on):
         return Dead(ErrorText(text.message, text.traceback, ErrorKind.DEAD))
     if options.retry_on is not None and not isinstance(error, options.retry_on):
         return Dead(ErrorText(text.message, text.traceback, ErrorKind.DEAD))
     return _failed(run, text, error)
+
+
+def _of_payload(run: Run, text: ErrorText) -> FinalizeOutcome:
+    """A payload that cannot be read: a deploy may mend its handler, unless the kind says that nothing can."""
+    if run.handler.options.bad_payload == "dead":
+        return Dead(ErrorText(text.message, kind=ErrorKind.DEAD))
+    return _failed(run, text, None)
 
 
 def _of_cancellation(run: Run) -> FinalizeOutcome:
@@ -152,7 +164,7 @@ def _scope_paid(run: Run) -> str | None:
     """The rate limit that the job was paid from."""
     price = run.handler.options.price
     try:
-        paid = None if price is None else price.of(decode_payload(run.job.payload))
+        paid = None if price is None else price.of(run.handler.reader.decode(run.job.payload))
     except Exception:  # the user's code; it gave something before
         log.exception("rate_limit_fault kind=%s job_id=%s", run.job.kind, run.job.id)
         return None

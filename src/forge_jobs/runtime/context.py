@@ -24,6 +24,7 @@ from forge_jobs.text import clean
 
 if TYPE_CHECKING:
     from forge_jobs.runtime.cancel import CancelToken
+    from forge_jobs.runtime.lifespan import State
     from forge_jobs.runtime.running import Run
 
 log = logging.getLogger("forge_jobs.context")
@@ -54,6 +55,11 @@ class JobCtx:
     @property
     def router(self) -> Router:
         return self._run.env.router
+
+    @property
+    def state(self) -> State:
+        """The resources that `@handlers.lifespan` made, as attributes."""
+        return self._run.env.state
 
     @property
     def rate_limit(self) -> RateLimiter:

@@ -14,6 +14,7 @@ from forge_jobs.ids import new_id
 from forge_jobs.runtime.children import Children
 from forge_jobs.runtime.gauges import ProcessGauges
 from forge_jobs.runtime.handler import HandlerRegistry
+from forge_jobs.runtime.lifespan import State
 from forge_jobs.runtime.routing import Router, fill
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.job import EnqueueRequest
@@ -25,6 +26,7 @@ LONG_SILENCE: Final = 10
 
 if TYPE_CHECKING:
     from forge_jobs.runtime.deadlines import Deadlines
+    from forge_jobs.runtime.deaths import Deaths
     from forge_jobs.runtime.exchange import Exchanger
     from forge_jobs.runtime.loops.heartbeat import Heartbeat
     from forge_jobs.runtime.running import RunningTable
@@ -83,10 +85,13 @@ class RuntimeEnv:
     cron_due_us: int | None = None
     """When the next schedule is due, as the last pass over them saw it; None if none is."""
     children: Children = field(default_factory=Children)
+    state: State = field(default_factory=State)
+    """The resources that the handlers share."""
     running: RunningTable = field(init=False)
     exchanger: Exchanger = field(init=False)
     deadlines: Deadlines = field(init=False)
     heartbeat: Heartbeat = field(init=False)
+    deaths: Deaths = field(init=False)
 
     @property
     def clock(self) -> Clock:

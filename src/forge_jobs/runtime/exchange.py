@@ -29,6 +29,7 @@ from forge_jobs.storage.types.finalize import (
     FinalizeOutcome,
     Lost,
     Released,
+    Repeated,
     Settled,
     Throttled,
 )
@@ -363,6 +364,8 @@ class Exchanger:
             counts["finished"] += 1
         if not isinstance(item.outcome, Done) or isinstance(settled, Lost):
             _tell(item, settled)
+            if isinstance(settled, Repeated) or (isinstance(settled, Applied) and settled.status is JobStatus.DEAD):
+                self.env.deaths.note(item.job_id)
 
     async def _progress(self, settlements: list[tuple[Run | None, Finalize]]) -> None:
         """The last progress of jobs that ended, before they are settled; best effort."""

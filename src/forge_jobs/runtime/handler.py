@@ -17,12 +17,18 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, runtime_checkable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from forge_jobs import limits
 from forge_jobs.names import check_name
+from forge_jobs.runtime.handler_function import Decorator, HandlerFunction
+from forge_jobs.runtime.hooks import Hooks
+from forge_jobs.runtime.lifespan import Lifespans, take
 from forge_jobs.runtime.outcome import JobOutcome
+from forge_jobs.runtime.payloads import PLAIN, PayloadReader, reader_of
 from forge_jobs.runtime.rate_limit import CostOf, Price, ScopeOf, check_affordable, declare
+from forge_jobs.runtime.signature import annotation_of, is_context, positional, resources_of
 from forge_jobs.storage.error import ConfigError, InvalidInput
 from forge_jobs.storage.types.rate_limit import Gate, RateLimitDeclaration
 from forge_jobs.storage.types.schedule import ScheduleDeclaration
@@ -73,7 +79,9 @@ class HandlerOptions:
     signal of a cancel or timeout and the end of a handler that ignores it. queue: where requests without a queue
     go. max_crashes: crashes after which a job is dead (1 … 100). rate_limit: the scope that each run is paid from, or a
     function of the payload that gives it (None is free); cost: how many tokens (1), or a function of the payload. A job
-    that cannot be paid for waits without a slot.
+    that cannot be paid for waits without a slot. bad_payload: what a payload that cannot be read makes of a run:
+    `failed`, as a deploy may mend the handler, or `dead`. redact: keys whose values people do not get to see, besides
+    the usual ones.
     """
 
     timeout: float | timedelta | None = None
@@ -86,6 +94,8 @@ class HandlerOptions:
     max_crashes: int | None = None
     rate_limit: ScopeOf | None = None
     cost: CostOf = 1.0
+    bad_payload: Literal["failed", "dead"] = "failed"
+    redact: tuple[str, ...] = ()
     price: Price | None = dataclasses.field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -100,6 +110,10 @@ class HandlerOptions:
         _check_backoff(self.backoff)
         if self.rate_limit is not None:
             object.__setattr__(self, "price", Price(self.rate_limit, self.cost))
+        if self.bad_payload not in ("failed", "dead"):
+            raise ConfigError(f"bad_payload {self.bad_payload!r} must be 'failed' or 'dead'")
+        if not isinstance(self.redact, tuple) or not all(isinstance(key, str) for key in self.redact):
+            raise ConfigError(f"redact {self.redact!r} must be a list of keys")
         for name, classes in (("retry_on", self.retry_on or ()), ("dead_on", self.dead_on)):
             if not all(isinstance(one, type) and issubclass(one, BaseException) for one in classes):
                 raise ConfigError(f"{name} {classes!r} must be exception classes")
@@ -116,6 +130,13 @@ class RegisteredHandler:
     kind: str
     run: Run
     options: HandlerOptions = dataclasses.field(default_factory=HandlerOptions)
+    reader: PayloadReader = PLAIN
+    """How its payloads are read. `run` gets what this decodes."""
+    resources: tuple[str, ...] = ()
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of its payloads; `{}` takes everything."""
+        return self.reader.schema()
 
 
 class HandlerRegistry:
@@ -129,23 +150,35 @@ class HandlerRegistry:
         self._schedules: dict[str, ScheduleDeclaration] = {}
         self._functions: dict[str, Callable[..., Any]] = {}
         self._residents: dict[str, ResidentHandler] = {}
+        self.lifespans = Lifespans()
+        self.hooks = hooks = Hooks()
+        self.before_run, self.after_run = hooks.before_run, hooks.after_run
+        self.on_dead, self.middleware = hooks.on_dead, hooks.middleware
         self.version = 0
         """Grows with every registration, so that a worker notices new kinds."""
 
-    def handler(self, kind: str, **options: Any) -> Callable[[_Function], _Function]:
+    def handler(self, kind: str, **options: Any) -> Decorator:
         """Register the decorated function under `kind`; `options` are those of `HandlerOptions`.
 
         The function takes `(ctx, payload)`, `(ctx)` or `(payload)`: a parameter named `ctx` or annotated `JobCtx`
-        gets the context, another one the payload.
+        gets the context, another one the payload, read into the type it is annotated with. Keyword-only ones get the
+        resources of their names, see `lifespan`. What comes back is called like the function, and also enqueues.
 
         Raises:
-            ConfigError: the function fits none of these, is not async, or an option is unknown or out of range.
+            ConfigError: the function fits none of these, is not async, its payload's type cannot be looked up or
+                read, or an option is unknown or out of range.
         """
 
-        def register(function: _Function) -> _Function:
-            self._add(RegisteredHandler(check_name(kind, "kind"), _adapt(function, kind), _options(kind, options)))
-            self._functions[kind] = function
-            return function
+        def register(function: Callable[..., Any]) -> HandlerFunction[Any, Any, Any]:
+            plain = function.function if isinstance(function, HandlerFunction) else function
+            run, reader = _adapt(plain, kind)
+            entry = RegisteredHandler(
+                check_name(kind, "kind"), run, _options(kind, options), reader, resources_of(plain)
+            )
+            self._add(entry)
+            made: HandlerFunction[Any, Any, Any] = HandlerFunction(plain, entry)
+            self._functions[kind] = made
+            return made
 
         return register
 
@@ -165,6 +198,49 @@ class HandlerRegistry:
     def residents(self) -> list[ResidentHandler]:
         """The handlers that want to know when a runtime starts and stops."""
         return list(self._residents.values())
+
+    def lifespan(self, function: _Function) -> _Function:
+        """Provide a resource under the name of the function, an async generator that yields it once.
+
+            @handlers.lifespan
+            async def client() -> AsyncIterator[httpx.AsyncClient]:
+                async with httpx.AsyncClient() as client:
+                    yield client
+
+            @handlers.handler("page.fetch")
+            async def fetch(ctx: JobCtx, page: Page, *, client: httpx.AsyncClient) -> None: ...
+
+        Handlers and hooks get it as a keyword-only parameter of that name, or from `ctx.state`; a later lifespan as a
+        plain parameter. Each process makes it before its first claim, in the order of declaration, and closes it after
+        its last handler ended. If one cannot be made the worker ends.
+
+        Raises:
+            ConfigError: the function is no async generator, or takes what no lifespan before it provides.
+        """
+        self.lifespans.add(function)
+        return function
+
+    def check_resources(self) -> None:
+        """Raises `ConfigError` if a handler or a hook takes a resource that no lifespan provides."""
+        takers = {f"the handler for kind {kind!r}": entry.resources for kind, entry in self._handlers.items()}
+        for taker, names in {**takers, **self.hooks.resources()}.items():
+            for name in names:
+                if name not in self.lifespans:
+                    raise ConfigError(
+                        f"{taker} takes the resource {name!r}, which no @handlers.lifespan provides; there is "
+                        f"{', '.join(self.lifespans.names) or 'none'}"
+                    )
+
+    def schema(self, kind: str) -> dict[str, Any]:
+        """The JSON Schema (2020-12) of the payloads of a kind; `{}` takes everything.
+
+        Raises:
+            ConfigError: the kind has no handler here.
+        """
+        entry = self._handlers.get(kind)
+        if entry is None:
+            raise ConfigError(f"there is no handler for kind {kind!r}; there are {', '.join(self.kinds()) or 'none'}")
+        return entry.schema()
 
     def limit(
         self,
@@ -292,60 +368,50 @@ def _options(kind: str, options: dict[str, Any]) -> HandlerOptions:
             options[name] = (options[name],)
         if name in options:
             options[name] = tuple(options[name])
+    if isinstance(redact := options.get("redact"), (str, list, set, frozenset)):
+        options["redact"] = (redact,) if isinstance(redact, str) else tuple(redact)
     try:
         return HandlerOptions(**options)
     except ConfigError as error:
         raise ConfigError(f"handler for kind {kind!r}: {error}") from error
 
 
-def _adapt(function: Callable[..., Any], kind: str) -> Run:
-    """The function as `run(ctx, payload)`, whatever part of that it takes."""
+def _adapt(function: Callable[..., Any], kind: str) -> tuple[Run, PayloadReader]:
+    """The function as `run(ctx, payload)`, whatever part of that it takes, and how its payload is read."""
     if not inspect.iscoroutinefunction(function):
         raise ConfigError(
             f"the handler for kind {kind!r} is a sync function; handlers are async for now. Make it `async def` and "
             "call blocking code through `await asyncio.to_thread(...)`"
         )
-    parameters = [
-        p
-        for p in inspect.signature(function).parameters.values()
-        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and (p.default is p.empty)
-    ]
-    contexts = [p for p in parameters if _is_context(p)]
-    payloads = [p for p in parameters if not _is_context(p)]
-    for parameter in payloads:
-        _refuse_models(parameter, kind)
-    match [p in contexts for p in parameters]:
+    parameters, names = positional(function), resources_of(function)
+    order = [is_context(p) for p in parameters]
+    if order not in ([True, False], [False, True], [True], [False]):
+        raise ConfigError(
+            f"the handler for kind {kind!r} must take (ctx, payload), (ctx) or (payload), where the context is named "
+            f"`ctx` or annotated JobCtx; it takes ({', '.join(p.name for p in parameters)})"
+        )
+    reader = next((_reader(function, p, kind) for p in parameters if not is_context(p)), PLAIN)
+    if names:
+        return lambda ctx, payload: _in_order(partial(function, **take(ctx.state, names)), order)(ctx, payload), reader
+    return _in_order(function, order), reader
+
+
+def _in_order(function: Callable[..., Any], order: list[bool]) -> Run:
+    match order:
         case [True, False]:
             return function
         case [False, True]:
             return lambda ctx, payload: function(payload, ctx)
         case [True]:
             return lambda ctx, payload: function(ctx)
-        case [False]:
-            return lambda ctx, payload: function(payload)
-    raise ConfigError(
-        f"the handler for kind {kind!r} must take (ctx, payload), (ctx) or (payload), where the context is named "
-        f"`ctx` or annotated JobCtx; it takes ({', '.join(p.name for p in parameters)})"
-    )
+    return lambda ctx, payload: function(payload)
 
 
-def _is_context(parameter: inspect.Parameter) -> bool:
-    annotation = parameter.annotation
-    name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
-    return parameter.name == "ctx" or name.rpartition(".")[2] == "JobCtx"
-
-
-def _refuse_models(parameter: inspect.Parameter, kind: str) -> None:
-    annotation = parameter.annotation
-    if isinstance(annotation, type) and (
-        dataclasses.is_dataclass(annotation)
-        or hasattr(annotation, "__struct_fields__")
-        or hasattr(annotation, "model_fields")
-    ):
-        raise ConfigError(
-            f"the handler for kind {kind!r} wants its payload as {annotation.__name__}; typed payloads are not "
-            "supported yet. Annotate it `dict` and build the object from it"
-        )
+def _reader(function: Callable[..., Any], parameter: inspect.Parameter, kind: str) -> PayloadReader:
+    try:
+        return reader_of(annotation_of(function, parameter))
+    except ConfigError as error:
+        raise ConfigError(f"the handler for kind {kind!r}: {error}") from error
 
 
 def _seconds(name: str, value: object, bounds: tuple[float, float]) -> None:

@@ -45,7 +45,15 @@ class ChildDied(Exception):
     """
 
 
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The run was interrupted; the job goes back with its attempt restored. Told to `after_run` hooks; handlers cannot
+    return it."""
+
+
 JobOutcome: TypeAlias = Done | Throttled | Failed | Dead
+RunOutcome: TypeAlias = Done | Throttled | Failed | Dead | Released
+"""What becomes of a run, whoever decided it."""
 
 
 class OutcomeError(Exception):

@@ -15,9 +15,11 @@ from forge_jobs.ids import parse_id
 from forge_jobs.names import check_name
 from forge_jobs.runtime.cancel import CancelReason
 from forge_jobs.runtime.deadlines import Deadlines
+from forge_jobs.runtime.deaths import Deaths
 from forge_jobs.runtime.env import RuntimeEnv
 from forge_jobs.runtime.exchange import Exchanger, Line
 from forge_jobs.runtime.handler import HandlerRegistry
+from forge_jobs.runtime.lifespan import Life
 from forge_jobs.runtime.loops import (
     cleanup,
     cron,
@@ -101,6 +103,7 @@ class QueueRuntime:
         self._exchange_task: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
         self._hurry = asyncio.Event()
+        self._life: Life | None = None
         self._started = False
 
     @property
@@ -128,7 +131,8 @@ class QueueRuntime:
         started again, as a new process with a new `host_id`.
 
         Raises:
-            ConfigError: it is running.
+            ConfigError: it is running, or a handler takes a resource that no lifespan provides.
+            LifespanError: a resource could not be made.
         """
         if self._started:
             raise ConfigError("this QueueRuntime is running already")
@@ -143,9 +147,10 @@ class QueueRuntime:
 
     async def _begin(self) -> None:
         storage, handlers, router, config, label = self._settings
+        handlers.check_resources()
         env = self._env = RuntimeEnv(storage, handlers, router, config, label)
         env.running, env.deadlines, env.exchanger = RunningTable(), Deadlines(), Exchanger(env)
-        env.heartbeat = Heartbeat(env, self.queues)
+        env.heartbeat, env.deaths = Heartbeat(env, self.queues), Deaths(env)
         self._hurry.clear()
         self._supervisors = []
         for limit in handlers.limits():
@@ -156,6 +161,8 @@ class QueueRuntime:
             self._supervisors.append(Supervisor(env, line, self._slots, self._offered))
         for declaration in handlers.schedules():
             await storage.schedules.ensure(declaration)
+        self._life = Life(handlers.lifespans)
+        env.state = await self._life.enter(env.stopping)
         for resident in handlers.residents():
             await resident.runtime_started(env)
         await env.heartbeat.start()
@@ -164,6 +171,7 @@ class QueueRuntime:
         for supervisor in self._supervisors:
             self._spawn(supervisor.run(), f"supervisor-{supervisor.line.queue}")
         self._exchange_task = self._spawn(env.exchanger.run(), "exchange")
+        env.deaths.start()
         for loop in LOOPS:
             self._spawn(run_loop(env, loop), loop.name)
         await env.heartbeat.beat_now()  # so that the list of processes shows the slots that are open now
@@ -180,9 +188,11 @@ class QueueRuntime:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         if env is not None:
+            await env.deaths.stop()
             await env.heartbeat.stop(0)
             env.deadlines.close()
             await self._children_gone(asyncio.create_task(self._end_residents()))
+        await self._end_life()
         self._env = None
 
     async def run(self) -> None:
@@ -190,6 +200,7 @@ class QueueRuntime:
 
         Raises:
             StoreUnavailable: the store must not be used any longer.
+            LifespanError: a resource could not be made or closed.
         """
         if not self._started:
             await self.start()
@@ -262,8 +273,8 @@ class QueueRuntime:
 
     async def stop(self, grace: float | timedelta | None = None) -> Report:
         """Stop: no more claims, every handler told at once, `grace` seconds to end by themselves, then they are ended;
-        what ended is recorded, what did not is given back with its attempt restored. Takes at most grace + 5 s, and
-        as long again if child processes do not end."""
+        what ended is recorded, what did not is given back with its attempt restored. Takes at most grace + 5 s,
+        and up to 14 s more while child processes, hooks or resources are slow to end."""
         env = self.env
         if not self._started:
             return self.report
@@ -283,6 +294,8 @@ class QueueRuntime:
         await self._end_tasks()
         await self._settle_rest()
         await self._children_gone(residents)
+        await env.deaths.stop()
+        await self._end_life()
         self._unsubscribe()
         env.deadlines.close()
         report = self.report
@@ -344,15 +357,27 @@ class QueueRuntime:
                 left = [run for run in env.running if not run.lost and run.state is not RunState.ENDED]
                 if left:
                     env.health.counts["abandoned"] += len(left)
-                    env.health.counts["released"] += len(left)
+                    env.health.counts["released"] += sum(run.concluded is None for run in left)
                     for run in left:
                         run.state = RunState.ABANDONED
                     await env.storage.jobs.settle_and_claim(
-                        [Finalize(run.job.id, run.job.fence, Released()) for run in left]
+                        [Finalize(run.job.id, run.job.fence, run.concluded or Released()) for run in left]
                     )
         except (StorageError, TimeoutError) as error:
             await env.heartbeat.stop(0)
             log.error("shutdown_unsettled jobs=%d error=%s; the reaper gives them back", len(env.running), error)
+
+    async def _end_life(self) -> None:
+        """Close the resources of the handlers. A fault comes after all is recorded, and ends the worker loudly."""
+        life, self._life = self._life, None
+        if life is None:
+            return
+        try:
+            await life.leave()
+        except Exception as error:
+            log.error("lifespan_fault error=%s", error, exc_info=error)
+            if self._env is not None and self._env.health.fatal is None:
+                self._env.health.fatal = error
 
     @property
     def _offered(self) -> int:

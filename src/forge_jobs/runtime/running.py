@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from forge_jobs.runtime.env import RuntimeEnv
     from forge_jobs.runtime.transaction import HandlerTransaction
     from forge_jobs.runtime.worker import Slot
+    from forge_jobs.storage.types.finalize import FinalizeOutcome
 
 log = logging.getLogger("forge_jobs.running")
 
@@ -39,6 +40,7 @@ class Run:
         "cancel",
         "claimed",
         "committed",
+        "concluded",
         "ended_by",
         "env",
         "fenced",
@@ -76,6 +78,8 @@ class Run:
         """The one that is open."""
         self.committed = False
         """A transaction of the handler's has ended the job: it is done, whatever the handler does now."""
+        self.concluded: FinalizeOutcome | None = None
+        """What is going to be recorded, once the handler is over and hooks are still running."""
 
     @property
     def cancel_grace_s(self) -> float:

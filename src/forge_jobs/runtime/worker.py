@@ -7,10 +7,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from forge_jobs import failpoints
-from forge_jobs.payload import decode_payload
 from forge_jobs.runtime.cancel import CancelReason
 from forge_jobs.runtime.conclude import conclude, timed_out
 from forge_jobs.runtime.context import JobCtx
+from forge_jobs.runtime.hooks import seen
 from forge_jobs.runtime.running import Run, RunState
 from forge_jobs.storage.types.finalize import ErrorText, Failed, FinalizeOutcome, Released
 from forge_jobs.storage.types.job import ErrorKind, JobRecord
@@ -18,6 +18,7 @@ from forge_jobs.storage.types.job import ErrorKind, JobRecord
 if TYPE_CHECKING:
     from forge_jobs.runtime.env import RuntimeEnv
     from forge_jobs.runtime.exchange import Line
+    from forge_jobs.runtime.outcome import RunOutcome
 
 log = logging.getLogger("forge_jobs.worker")
 
@@ -68,6 +69,8 @@ class Slot:
         log.error("abandoned job_id=%s kind=%s: the handler ignores cancellation", run.job.id, run.job.kind)
         outcome: FinalizeOutcome
         match run.ended_by:
+            case _ if run.concluded is not None:
+                outcome = run.concluded
             case CancelReason.TIMEOUT:
                 outcome = timed_out(run)
             case CancelReason.USER:
@@ -100,28 +103,46 @@ class Slot:
         not the worker."""
         if run.timeout_s is not None:
             run.timeout = self.env.deadlines.after(run.timeout_s, run.time_out)
+        handler, hooks, ctx = run.handler, self.env.handlers.hooks, JobCtx(run)
         answer: object = None
         error: BaseException | None = None
         if failpoints.armed:
             failpoints.hit("handler.before")
         try:
-            answer = await run.handler.run(JobCtx(run), decode_payload(run.job.payload))
+            payload = handler.reader.decode(run.job.payload)
+            answer = await (hooks.run(handler.run, ctx, payload) if hooks.wraps else handler.run(ctx, payload))
         except BaseException as raised:
             error = raised
             if isinstance(raised, asyncio.CancelledError) and run.state is RunState.RUNNING:
                 self._note_foreign_cancellation()
         if failpoints.armed:
             failpoints.hit("handler.after")
+        if hooks.after and run.state is not RunState.ABANDONED:
+            run.concluded = conclude(run, answer, error)
+            await self._after(run, ctx, seen(run.concluded))
         if run.state is not RunState.ABANDONED:
             ending, run.state = run.state is RunState.ENDING, RunState.ENDED
             if ending:
                 await self._absorb_cancellation()
         if run.timeout is not None:
             run.timeout.cancel()
-        outcome = conclude(run, answer, error)
+        outcome = run.concluded or conclude(run, answer, error)
         if error is not None:
             BaseException.with_traceback(error, None)  # frames hold the handler's locals; the text is kept
         return outcome
+
+    async def _after(self, run: Run, ctx: JobCtx, outcome: RunOutcome) -> None:
+        """Tell the `after_run` hooks, whose faults change nothing any more. After our cancel the rest hear nothing."""
+        for hook in self.env.handlers.hooks.after:
+            try:
+                await hook(self.env.state, ctx, outcome)
+            except BaseException as fault:
+                self.env.health.counts["hook_faults"] += 1
+                log.exception("hook_fault hook=after_run name=%s job_id=%s", hook.name, run.job.id)
+                if isinstance(fault, asyncio.CancelledError):
+                    if run.state is RunState.RUNNING:
+                        self._note_foreign_cancellation()
+                    return
 
     def _note_foreign_cancellation(self) -> None:
         """The task was cancelled by somebody else: by the handler itself, or because the program ends. The job is

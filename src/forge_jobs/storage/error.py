@@ -2,6 +2,7 @@
 
 ForgeError
 ├── ConfigError
+├── LifespanError               a resource of the handlers could not be made or closed
 ├── WaitTimeout                 a job had not ended in time; also a TimeoutError
 └── StorageError
     ├── InvalidInput            refused before the store was touched
@@ -47,6 +48,10 @@ def _restored(kind: type[ForgeError], args: tuple[Any, ...], state: dict[str, An
 
 class ConfigError(ForgeError):
     """A setting is unknown, of the wrong type or out of range; the message names key and value."""
+
+
+class LifespanError(ForgeError):
+    """A resource that handlers share could not be made, or failed as it was closed; the message names it."""
 
 
 class WaitTimeout(ForgeError, TimeoutError):

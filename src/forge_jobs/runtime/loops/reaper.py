@@ -10,6 +10,7 @@ from forge_jobs.runtime.env import LONG_SILENCE, RuntimeEnv
 from forge_jobs.runtime.loops.loop import Loop
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.answers import Revived
+from forge_jobs.storage.types.job import JobStatus
 
 log = logging.getLogger("forge_jobs.reaper")
 
@@ -37,6 +38,8 @@ async def tick(env: RuntimeEnv) -> list[Revived]:
         revived += page
         for job in page:
             log.warning("reaped job_id=%s kind=%s queue=%s status=%s", job.job_id, job.kind, job.queue, job.status)
+            if job.status == JobStatus.DEAD:
+                env.deaths.note(job.job_id)
         if len(page) < PAGE:
             break
     while await env.storage.jobs.expire_due(limit=EXPIRE_PAGE) == EXPIRE_PAGE:

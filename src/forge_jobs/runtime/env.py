@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from forge_jobs.clock import Clock
 from forge_jobs.config import RuntimeConfig
 from forge_jobs.ids import new_id
+from forge_jobs.observe import Observer
 from forge_jobs.runtime.gauges import ProcessGauges
 from forge_jobs.runtime.handler import HandlerRegistry
 from forge_jobs.runtime.routing import Router, fill
@@ -89,6 +90,10 @@ class RuntimeEnv:
     @property
     def clock(self) -> Clock:
         return self.storage.clock
+
+    @property
+    def observer(self) -> Observer:
+        return self.storage.observer
 
     def queue_settings(self, queue: str) -> QueueSettings:
         """The last settings read, or the defaults."""

@@ -137,6 +137,7 @@ class QueueRuntime:
             await self._undo_start()
             raise
         env = self.env
+        env.observer.happened("worker_started", host_id=env.host_id, worker=env.label, queues=self.queues)
         log.info("worker_started host_id=%s worker=%s queues=%s", env.host_id, env.label, ",".join(self.queues))
 
     async def _begin(self) -> None:
@@ -264,6 +265,7 @@ class QueueRuntime:
         self._started = False
         seconds = grace.total_seconds() if isinstance(grace, timedelta) else grace
         env.stopping.set()
+        env.observer.happened("shutdown_begun", running=len(env.running))
         log.info("shutdown_begun running=%d", len(env.running))
         env.heartbeat.mark_draining()
         for supervisor in self._supervisors:
@@ -278,6 +280,9 @@ class QueueRuntime:
         self._unsubscribe()
         env.deadlines.close()
         report = self.report
+        env.observer.happened(
+            "shutdown_done", finished=report.finished, released=report.released, abandoned=report.abandoned
+        )
         log.info(
             "shutdown_done finished=%d released=%d abandoned=%d", report.finished, report.released, report.abandoned
         )

@@ -89,6 +89,7 @@ class Run:
         if self.cancel.reason is CancelReason.USER:
             return
         if self.cancel.fire(CancelReason.USER):
+            self.happened("cancel_seen")
             log.info("cancel_seen job_id=%s kind=%s queue=%s", self.job.id, self.job.kind, self.job.queue)
         self.env.deadlines.after(self.cancel_grace_s, lambda: self.end(CancelReason.USER))
 
@@ -96,6 +97,8 @@ class Run:
         """The handler's time is up: signal, grace, end."""
         if self.state is RunState.RUNNING and self.ended_by is None:
             self.env.health.counts["timeouts"] += 1
+            self.env.observer.count("timeouts", self.job.queue, self.job.kind)
+            self.happened("job_timeout")
             self.ended_by = CancelReason.TIMEOUT
             self.cancel.fire(CancelReason.TIMEOUT)
             self.env.deadlines.after(self.cancel_grace_s, lambda: self.end(CancelReason.TIMEOUT))
@@ -115,7 +118,16 @@ class Run:
         if not self.lost:
             self.lost = True
             self.cancel.fire(CancelReason.LOST_OWNERSHIP)
+            self.env.observer.count("lost", self.job.queue, self.job.kind)
+            self.happened("lost_ownership")
             log.warning("lost_ownership job_id=%s kind=%s fence=%d", self.job.id, self.job.kind, self.job.fence)
+
+    def happened(self, name: str) -> None:
+        """Tell hooks of something that happened to this run."""
+        job = self.job
+        self.env.observer.happened(
+            name, job_id=job.id, queue=job.queue, kind=job.kind, attempt=job.attempts, fence=job.fence
+        )
 
     def report_progress(self, current: float, total: float | None, message: str | None) -> None:
         if self.state is not RunState.ABANDONED and not self.lost:

@@ -65,6 +65,8 @@ class Slot:
         """Go on without a handler that ignored its end: its result is ignored, a new task takes the slot."""
         run.state = RunState.ABANDONED
         self.env.health.counts["abandoned"] += 1
+        self.env.observer.count("abandoned", run.job.queue, run.job.kind)
+        run.happened("abandoned")
         log.error("abandoned job_id=%s kind=%s: the handler ignores cancellation", run.job.id, run.job.kind)
         outcome: FinalizeOutcome
         match run.ended_by:

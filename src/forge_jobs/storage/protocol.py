@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from forge_jobs.clock import Clock
 from forge_jobs.ids import JobId
+from forge_jobs.observe import Observer
 from forge_jobs.storage.types.answers import (
     BulkReport,
     CancelOutcome,
@@ -577,6 +578,8 @@ class Storage(Protocol):
     url: str
     """Where it is, with secrets masked."""
     clock: Clock
+    observer: Observer
+    """What this process did on the store: counts, histograms, hooks."""
     timings: Timings
     """How long this process's calls took."""
 

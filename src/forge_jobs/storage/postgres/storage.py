@@ -50,7 +50,8 @@ class PostgresStorage:
         self._wake = wake
         self.clock: Clock = driver.injected or driver.connector.clock
         self.url = url
-        self.events = SqlEvents(driver)
+        self.observer = driver.observer
+        self.events = SqlEvents(driver, self.observer)
         known = KnownQueues()
         self.jobs = SqlJobs(driver, self.events, wake, driver.config, known, self._exchange, self._session, self.clock)
         self.queues = SqlQueues(driver, wake, known)

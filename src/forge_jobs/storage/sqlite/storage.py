@@ -59,7 +59,8 @@ class SqliteStorage:
         self._wake = wake
         self.clock: Clock = driver.clock
         self.url = f"sqlite:///{driver.database or ':memory:'}"
-        self.events = SqlEvents(driver)
+        self.observer = driver.observer
+        self.events = SqlEvents(driver, self.observer)
         known = KnownQueues()
         self.jobs = SqlJobs(driver, self.events, wake, driver.config, known, claim.exchange, self._session, self.clock)
         self.queues = SqlQueues(driver, wake, known)

@@ -11,7 +11,7 @@ from forge_jobs import Dead, EnqueueRequest, Failed, JobCtx, Throttled, open_sto
 from forge_jobs.clock import ManualClock
 from forge_jobs.observe import COUNTS, HISTOGRAMS, KINDS, LABEL_SETS, Event, Histogram, Observer
 from forge_jobs.storage.error import Busy
-from forge_jobs.storage.types.finalize import Done, Released
+from forge_jobs.storage.types.finalize import Done, FinalizeOutcome, Released
 from forge_jobs.testing.cluster import until
 from forge_jobs.testing.conformance.arrange import LONG_SILENCE, STALE, add, add_many, run, settle, take
 from forge_jobs.testing.factories import KIND, QUEUE, make_dead, make_failed, make_request, make_throttled
@@ -27,7 +27,13 @@ class TestCounts:
         async with open_storage(f"sqlite:///{tmp_path}/jobs.db", clock=clock) as storage:
             await add_many(storage, 6)
             jobs = await take(storage, 6)
-            outcomes = (Done(), make_failed(), make_dead(), make_throttled(cool_down=False), Released())
+            outcomes: tuple[FinalizeOutcome, ...] = (
+                Done(),
+                make_failed(),
+                make_dead(),
+                make_throttled(cool_down=False),
+                Released(),
+            )
             for job, outcome in zip(jobs, outcomes, strict=False):
                 await settle(storage, job, outcome)
             clock.advance(LONG_SILENCE)

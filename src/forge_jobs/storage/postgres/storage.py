@@ -26,6 +26,7 @@ from forge_jobs.storage.sql.enqueue import KnownQueues
 from forge_jobs.storage.sql.events import SqlEvents
 from forge_jobs.storage.sql.jobs import SqlJobs
 from forge_jobs.storage.sql.leases import SqlLeases
+from forge_jobs.storage.sql.logs import SqlLogs
 from forge_jobs.storage.sql.maintenance import SqlAudit, cleanup
 from forge_jobs.storage.sql.metrics import SqlMetrics
 from forge_jobs.storage.sql.processes import SqlProcesses
@@ -52,6 +53,7 @@ class PostgresStorage:
         self.url = url
         self.observer = driver.observer
         self.events = SqlEvents(driver, self.observer)
+        self.logs = SqlLogs(driver)
         known = KnownQueues()
         self.jobs = SqlJobs(driver, self.events, wake, driver.config, known, self._exchange, self._session, self.clock)
         self.queues = SqlQueues(driver, wake, known)

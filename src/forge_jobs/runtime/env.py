@@ -26,6 +26,7 @@ LONG_SILENCE: Final = 10
 if TYPE_CHECKING:
     from forge_jobs.runtime.deadlines import Deadlines
     from forge_jobs.runtime.exchange import Exchanger
+    from forge_jobs.runtime.job_log import JobLogs
     from forge_jobs.runtime.loops.heartbeat import Heartbeat
     from forge_jobs.runtime.running import RunningTable
 
@@ -83,6 +84,7 @@ class RuntimeEnv:
     cron_due_us: int | None = None
     """When the next schedule is due, as the last pass over them saw it; None if none is."""
     running: RunningTable = field(init=False)
+    job_logs: JobLogs = field(init=False)
     exchanger: Exchanger = field(init=False)
     deadlines: Deadlines = field(init=False)
     heartbeat: Heartbeat = field(init=False)

@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from forge_jobs import tracing
 from forge_jobs.runtime.cancel import CancelReason, CancelToken
 from forge_jobs.runtime.handler import RegisteredHandler
-from forge_jobs.storage.types.job import JobRecord
+from forge_jobs.storage.types.job import EnqueueRequest, JobRecord
 from forge_jobs.storage.types.process import Claimed
 
 if TYPE_CHECKING:
     from forge_jobs.runtime.deadlines import Deadline
     from forge_jobs.runtime.env import RuntimeEnv
+    from forge_jobs.runtime.job_log import Lines
     from forge_jobs.runtime.transaction import HandlerTransaction
     from forge_jobs.runtime.worker import Slot
 
@@ -44,6 +46,7 @@ class Run:
         "fenced",
         "handler",
         "job",
+        "log_lines",
         "lost",
         "progress_due",
         "slot",
@@ -69,6 +72,8 @@ class Run:
         self.lost = False
         self.fenced = False
         self.progress_due: tuple[float, float | None, str | None] | None = None
+        self.log_lines: Lines | None = None
+        """What the handler logged, if it did."""
         self.transaction: HandlerTransaction | None = None
         """The one that is open."""
         self.committed = False
@@ -128,6 +133,10 @@ class Run:
         self.env.observer.happened(
             name, job_id=job.id, queue=job.queue, kind=job.kind, attempt=job.attempts, fence=job.fence
         )
+
+    def fill(self, request: EnqueueRequest) -> EnqueueRequest:
+        """A follow-up with what it left out, in the trace of this job."""
+        return tracing.inherit(self.env.fill(request), self.job.trace)
 
     def report_progress(self, current: float, total: float | None, message: str | None) -> None:
         if self.state is not RunState.ABANDONED and not self.lost:

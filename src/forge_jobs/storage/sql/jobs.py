@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias, TypeVar
 
-from forge_jobs import limits
+from forge_jobs import limits, tracing
 from forge_jobs.clock import Clock, from_us
 from forge_jobs.config import StoreConfig
 from forge_jobs.ids import JobId, parse_id
@@ -97,6 +97,12 @@ class SqlJobs:
     # Adding
 
     async def enqueue(self, request: EnqueueRequest, *, parent_id: JobId | None = None) -> EnqueueOutcome:
+        if tracing.tracer() is None:
+            return await self._enqueue(request, parent_id)
+        with tracing.enqueuing([request]) as (traced,):
+            return await self._enqueue(traced, parent_id)
+
+    async def _enqueue(self, request: EnqueueRequest, parent_id: JobId | None) -> EnqueueOutcome:
         job = check_request(request, parent_id=parent_id, payload_max=self._config.payload_max)
         self._driver.check()
         answer: asyncio.Future[EnqueueOutcome] = asyncio.get_running_loop().create_future()
@@ -108,6 +114,10 @@ class SqlJobs:
     async def enqueue_bulk(
         self, requests: Sequence[EnqueueRequest], *, parent_id: JobId | None = None
     ) -> list[EnqueueOutcome]:
+        with tracing.enqueuing(requests) as traced:
+            return await self._enqueue_bulk(traced, parent_id)
+
+    async def _enqueue_bulk(self, requests: Sequence[EnqueueRequest], parent_id: JobId | None) -> list[EnqueueOutcome]:
         jobs = check_requests(requests, parent_id=parent_id, payload_max=self._config.payload_max)
         if not jobs:
             return []

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
+from forge_jobs import repeats as repeats  # every logger that tells is limited
 from forge_jobs.text import printable
 
 log = logging.getLogger("forge_jobs.observe")

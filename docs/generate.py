@@ -130,6 +130,13 @@ LIMITS: Final[Mapping[str, tuple[str, str]]] = {
     "BULK_CHUNK": ("jobs", "One statement of a bulk, and one transaction of `forge-jobs enqueue --bulk`."),
     "PAGE": ("jobs", "One page of a list."),
     "PROGRESS_MESSAGE_LENGTH": ("characters", "Message of `ctx.progress`; a longer one is cut."),
+    "LOG_LINES": ("lines", "Lines kept of what a job logged. Older ones go, and are counted."),
+    "LOG_LINE_BYTES": ("bytes", "One such line. A longer one is cut in the middle."),
+    "LOG_BYTES": ("bytes", "All such lines of a job. Older ones go, and are counted."),
+    "LOG_BUFFER_BYTES": (
+        "bytes",
+        "Such lines of all jobs of a process that wait to be written. More are dropped and counted.",
+    ),
     "EVENT_BUFFER": ("events", "Events that wait to be written. More are dropped and counted."),
     "SERIES_BUCKETS": ("buckets", "Most buckets of one series of a metric. More are refused."),
     "TRACE_BYTES": ("bytes", "`trace` of a request as stored."),
@@ -156,6 +163,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "checkpoint_fault": "The write-ahead log could not be copied back. It is tried again.",
     "checkpoint_risk": "A connection of your own checkpoints the file, on an SQLite where that can corrupt it.",
     "claims_stopped": "No heartbeat was accepted for `stale_s` − 2 × `heartbeat_s`. The worker takes no new jobs.",
+    "claimed": "A job was taken by this process.",
     "cleaned_up": "Retention removed old jobs.",
     "cleanup_fault": "Retention failed on one queue and went on with the next.",
     "close_timeout": "Another process held the database while this one closed it.",
@@ -176,9 +184,12 @@ EVENTS: Final[Mapping[str, str]] = {
     "id_tail_overflow": "More ids were made in a millisecond than fit. They go on in the next, in order.",
     "idle_fault": "Upkeep while idle failed. `store_replaced` may stand next to it.",
     "job_dead": "A job ended without success; `reason` says why.",
+    "job_done": "A job is done.",
     "job_failed": "An attempt failed and will be retried.",
+    "job_log_lost": "The last lines of jobs could not be written before the worker stopped.",
     "job_released": "An interrupted job went back to its queue with its attempt restored.",
     "job_throttled": "A job waits because its upstream asked for it. No attempt was burnt.",
+    "kind_unserved": "Jobs of a kind wait, and no worker of their queue has a handler for it.",
     "lease_gained": "This process now runs a loop for all.",
     "lease_lost": "Another process runs the loop now. Harmless: what it does is safe to be done twice.",
     "lifespan_fault": "A shared resource could not be closed. All is recorded; the worker ends with an error.",
@@ -190,10 +201,12 @@ EVENTS: Final[Mapping[str, str]] = {
     "migrated": "A migration was applied.",
     "network_file_system": "The database is on a network file system, and `force_network_fs` allows it.",
     "on_dead_dropped": "`on_dead` hooks are too slow, or the worker stopped: they did not hear of these deaths.",
+    "observer_fault": "A hook on events raised. It is not called any more.",
     "outcome_unreadable": "What a handler answered could not be read. It counts as a failure.",
     "poll_mode": "Wake-ups from other processes do not work here. Jobs are found by polling.",
     "postgres_error": "What PostgreSQL said, in its own words.",
     "progress_lost": "The last progress of a run could not be written. The job itself is not affected.",
+    "queue_unserved": "Jobs of a queue wait, and no worker serves it.",
     "rate_limit_fault": "The function that names a kind's rate limit failed. Its scope was not drained.",
     "rate_scope_unknown": "A rate limit that handlers name does not exist: their jobs wait. Declare it, or add it.",
     "reaped": "A job was taken back from a worker that fell silent.",
@@ -214,6 +227,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "store_replaced": "The database file was replaced or deleted. The process stops using it and ends.",
     "stray_released": "A claim whose answer was lost was given back.",
     "task_fault": "A task ended with an error during the shutdown.",
+    "trace_fault": "OpenTelemetry failed at the span of a run. The run is not affected.",
     "unfenced": "Heartbeats are accepted again; the worker goes on.",
     "upkeep_fault": "The table of jobs could not be vacuumed or analysed now. It is tried again after as many jobs.",
     "wake_fault": "A wake-up could not be read, or not be sent after a commit of your own. The poll finds the job.",
@@ -381,12 +395,17 @@ def log_events() -> str:
         """
         forge-jobs logs through Python's `logging` under the name `forge_jobs`. A line reads `event key=value …`. The
         worker of the command line prints JSON lines off a terminal, with `ts`, `level`, `event` and the fields below,
-        and text on one. A name or field that
-        changes is in the changelog. No line holds a payload. A finished job
-        logs nothing; follow jobs with `forge-jobs jobs tail`.
+        and text on one. A name or field that changes is in the changelog. No line holds a payload. Claims and
+        jobs that are done are told at debug level only; follow jobs with `forge-jobs jobs tail`.
 
-        Lines of `ctx.log` come from the logger `forge_jobs.job` and carry `queue`, `kind`, `job_id`, `attempt`, `fence`
-        and `host_id`. What a handler puts into the text of such a line is its own business.
+        A warning or error that repeats about the same thing (the same queue, kind, loop or schedule) is logged once in
+        60 s; the next one says in `left_out` how many there were between. What tells of another job each time, and what
+        changes the state of the worker, is logged each time.
+
+        Every line that is logged under a handler, by `ctx.log` (the logger `forge_jobs.job`) or any other logger,
+        carries `job_id`, `kind`, `queue`, `attempt` and `fence`, and with OpenTelemetry `trace_id` and `span_id`; see
+        [what a job logged](../how-to/see-what-a-job-logged.md). What a handler puts into the text of a line is its own
+        business.
         """,
         _table(("event", "level", "logger", "fields", "what it means"), rows),
     )

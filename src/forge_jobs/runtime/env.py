@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from forge_jobs.clock import Clock
 from forge_jobs.config import RuntimeConfig
 from forge_jobs.ids import new_id
+from forge_jobs.observe import Observer
 from forge_jobs.runtime.children import Children
 from forge_jobs.runtime.gauges import ProcessGauges
 from forge_jobs.runtime.handler import HandlerRegistry
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from forge_jobs.runtime.deadlines import Deadlines
     from forge_jobs.runtime.deaths import Deaths
     from forge_jobs.runtime.exchange import Exchanger
+    from forge_jobs.runtime.job_log import JobLogs
     from forge_jobs.runtime.loops.heartbeat import Heartbeat
     from forge_jobs.runtime.running import RunningTable
 
@@ -88,6 +90,7 @@ class RuntimeEnv:
     state: State = field(default_factory=State)
     """The resources that the handlers share."""
     running: RunningTable = field(init=False)
+    job_logs: JobLogs = field(init=False)
     exchanger: Exchanger = field(init=False)
     deadlines: Deadlines = field(init=False)
     heartbeat: Heartbeat = field(init=False)
@@ -96,6 +99,10 @@ class RuntimeEnv:
     @property
     def clock(self) -> Clock:
         return self.storage.clock
+
+    @property
+    def observer(self) -> Observer:
+        return self.storage.observer
 
     def queue_settings(self, queue: str) -> QueueSettings:
         """The last settings read, or the defaults."""

@@ -19,12 +19,14 @@ from forge_jobs.runtime.deaths import Deaths
 from forge_jobs.runtime.env import RuntimeEnv
 from forge_jobs.runtime.exchange import Exchanger, Line
 from forge_jobs.runtime.handler import HandlerRegistry
+from forge_jobs.runtime.job_log import JobLogs, install, uninstall
 from forge_jobs.runtime.lifespan import Life
 from forge_jobs.runtime.loops import (
     cleanup,
     cron,
     fence,
     gauges,
+    job_log,
     lag,
     metrics,
     progress,
@@ -47,7 +49,7 @@ log = logging.getLogger("forge_jobs.runtime")
 
 LOOPS: Final[tuple[Loop, ...]] = (
     fence.LOOP, reaper.LOOP, rebalance.LOOP, cron.LOOP, cleanup.LOOP, progress.LOOP, lag.LOOP, unserved.LOOP,
-    metrics.LOOP, gauges.LOOP,
+    metrics.LOOP, gauges.LOOP, job_log.LOOP,
 )  # fmt: skip
 END_GRACE_S: Final = 2.0
 """How long handlers get to end after their tasks were cancelled."""
@@ -105,6 +107,7 @@ class QueueRuntime:
         self._hurry = asyncio.Event()
         self._life: Life | None = None
         self._started = False
+        self._captures = False
 
     @property
     def env(self) -> RuntimeEnv:
@@ -143,6 +146,7 @@ class QueueRuntime:
             await self._undo_start()
             raise
         env = self.env
+        env.observer.happened("worker_started", host_id=env.host_id, worker=env.label, queues=self.queues)
         log.info("worker_started host_id=%s worker=%s queues=%s", env.host_id, env.label, ",".join(self.queues))
 
     async def _begin(self) -> None:
@@ -150,6 +154,7 @@ class QueueRuntime:
         handlers.check_resources()
         env = self._env = RuntimeEnv(storage, handlers, router, config, label)
         env.running, env.deadlines, env.exchanger = RunningTable(), Deadlines(), Exchanger(env)
+        env.job_logs = JobLogs(env)
         env.heartbeat, env.deaths = Heartbeat(env, self.queues), Deaths(env)
         self._hurry.clear()
         self._supervisors = []
@@ -161,6 +166,8 @@ class QueueRuntime:
             self._supervisors.append(Supervisor(env, line, self._slots, self._offered))
         for declaration in handlers.schedules():
             await storage.schedules.ensure(declaration)
+        install()
+        self._captures = True
         self._life = Life(handlers.lifespans)
         env.state = await self._life.enter(env.stopping)
         for resident in handlers.residents():
@@ -180,6 +187,7 @@ class QueueRuntime:
     async def _undo_start(self) -> None:
         """Leave nothing of a start that failed, so that it can be tried again."""
         env, self._started = self._env, False
+        self._stop_capture()
         self._unsubscribe()
         for supervisor in self._supervisors:
             supervisor.close()
@@ -281,6 +289,7 @@ class QueueRuntime:
         self._started = False
         seconds = grace.total_seconds() if isinstance(grace, timedelta) else grace
         env.stopping.set()
+        env.observer.happened("shutdown_begun", running=len(env.running))
         log.info("shutdown_begun running=%d", len(env.running))
         env.heartbeat.mark_draining()
         for supervisor in self._supervisors:
@@ -297,8 +306,12 @@ class QueueRuntime:
         await env.deaths.stop()
         await self._end_life()
         self._unsubscribe()
+        self._stop_capture()
         env.deadlines.close()
         report = self.report
+        env.observer.happened(
+            "shutdown_done", finished=report.finished, released=report.released, abandoned=report.abandoned
+        )
         log.info(
             "shutdown_done finished=%d released=%d abandoned=%d", report.finished, report.released, report.abandoned
         )
@@ -363,6 +376,7 @@ class QueueRuntime:
                     await env.storage.jobs.settle_and_claim(
                         [Finalize(run.job.id, run.job.fence, run.concluded or Released()) for run in left]
                     )
+                await self._flush_logs()
         except (StorageError, TimeoutError) as error:
             await env.heartbeat.stop(0)
             log.error("shutdown_unsettled jobs=%d error=%s; the reaper gives them back", len(env.running), error)
@@ -378,6 +392,18 @@ class QueueRuntime:
             log.error("lifespan_fault error=%s", error, exc_info=error)
             if self._env is not None and self._env.health.fatal is None:
                 self._env.health.fatal = error
+
+    async def _flush_logs(self) -> None:
+        """The last lines, best effort."""
+        try:
+            await self.env.job_logs.flush()
+        except StorageError as error:
+            log.warning("job_log_lost error=%s", error)
+
+    def _stop_capture(self) -> None:
+        if self._captures:
+            self._captures = False
+            uninstall()
 
     @property
     def _offered(self) -> int:

@@ -26,8 +26,8 @@ pytest.register_assert_rewrite(
         f"{__name__}.{module}"
         for module in (
             "admin", "arrange", "cancel", "claim", "cluster", "cluster_histories", "counts", "dedupe", "durability",
-            "enqueue", "events", "finalize", "heartbeat", "lifecycle_matrix", "metrics", "model", "processes", "queues",
-            "rate_limits", "reaper", "retention", "schedules", "state_machine", "throttle",
+            "enqueue", "events", "finalize", "heartbeat", "lifecycle_matrix", "logs", "metrics", "model", "processes",
+            "queues", "rate_limits", "reaper", "retention", "schedules", "state_machine", "throttle",
         )
     )
 )  # fmt: skip
@@ -70,6 +70,7 @@ from forge_jobs.testing.conformance.finalize import (  # noqa: E402
 from forge_jobs.testing.conformance.fixtures import beater, clock, neighbour, storage  # noqa: E402
 from forge_jobs.testing.conformance.heartbeat import TestHeartbeat  # noqa: E402
 from forge_jobs.testing.conformance.lifecycle_matrix import TestLifecycleMatrix  # noqa: E402
+from forge_jobs.testing.conformance.logs import TestJobLog  # noqa: E402
 from forge_jobs.testing.conformance.metrics import TestRecord, TestRollup, TestSeries  # noqa: E402
 from forge_jobs.testing.conformance.processes import TestProcesses  # noqa: E402
 from forge_jobs.testing.conformance.queues import (  # noqa: E402
@@ -108,9 +109,10 @@ __all__ = [
     "TestCounts", "TestCountsAreKept", "TestDeclaredSchedules", "TestDedupe", "TestDedupeInBulk", "TestDelete",
     "TestDeleteQueue", "TestDrain", "TestEditedSchedules", "TestEnqueue", "TestEnqueueAgain", "TestEnqueueBulk",
     "TestErrors", "TestEvents", "TestExpire", "TestFilter", "TestFinalize", "TestFire", "TestFullQueue",
-    "TestHeartbeat", "TestKeyedLimits", "TestLeases", "TestLifecycleMatrix", "TestList", "TestMisfire", "TestNextDue",
-    "TestOpenSlots", "TestPaidClaims", "TestPause", "TestProcesses", "TestProgress", "TestQueueCounts",
-    "TestQueueSettings", "TestRateLimit", "TestRebalance", "TestRecord", "TestReopen", "TestRetention", "TestRetry",
+    "TestHeartbeat", "TestJobLog", "TestKeyedLimits", "TestLeases", "TestLifecycleMatrix", "TestList",
+    "TestMisfire", "TestNextDue", "TestOpenSlots", "TestPaidClaims", "TestPause", "TestProcesses", "TestProgress",
+    "TestQueueCounts", "TestQueueSettings", "TestRateLimit", "TestRebalance", "TestRecord", "TestReopen",
+    "TestRetention", "TestRetry",
     "TestRevive", "TestRollup", "TestRunNow", "TestScheduleFaults", "TestSeries", "TestSettleAndClaim", "TestShares",
     "TestStateMachine", "TestThrottled", "TestTrigger", "TestTuneLimits", "TestTwoStores", "TestUniqueFor",
     "TestWake", "beater", "clock", "neighbour", "storage",

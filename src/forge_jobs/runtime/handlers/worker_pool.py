@@ -18,7 +18,7 @@ from forge_jobs.names import check_name
 from forge_jobs.runtime.children import ChildError
 from forge_jobs.runtime.context import run_of
 from forge_jobs.runtime.handlers.child_pool import ChildPool
-from forge_jobs.runtime.handlers.line_protocol import LINE_BYTES, request_line
+from forge_jobs.runtime.handlers.line_protocol import request_line
 from forge_jobs.runtime.handlers.pooled_child import NotTaken
 from forge_jobs.runtime.outcome import Dead, Failed, JobOutcome
 from forge_jobs.storage.error import ConfigError
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from forge_jobs.runtime.env import RuntimeEnv
 
 TIMEOUT_S: Final = 600
-SIZE_MAX: Final = 1_000
 
 
 class WorkerPool:
@@ -60,7 +59,7 @@ class WorkerPool:
         self.argv = _argv(argv, kind)
         self.env = dict(env or {})
         self.cwd = None if cwd is None else os.fspath(cwd)
-        self.size = _whole("size", size, kind, SIZE_MAX)
+        self.size = _whole("size", size, kind, limits.CHILDREN_PER_POOL[1])
         self.require_id = require_id
         self.max_jobs_per_child = _whole_or_none("max_jobs_per_child", max_jobs_per_child, kind)
         self.max_rss_mib = _whole_or_none("max_rss_mib", max_rss_mib, kind)
@@ -93,7 +92,9 @@ class WorkerPool:
                 )
                 if request is None:
                     pool.returned(child)
-                    return Dead(f"payload: it does not fit into a line of {LINE_BYTES} bytes for the worker")
+                    return Dead(
+                        f"payload: it does not fit into a line of {limits.CHILD_LINE_BYTES} bytes for the worker"
+                    )
                 try:
                     return await child.run(ctx, request)
                 except NotTaken:

@@ -72,6 +72,10 @@ SETTINGS: Final[Mapping[str, tuple[str, str]]] = {
         "crashes",
         "A job whose worker died this often ends `dead`, reason `crashed`. A handler may set its own.",
     ),
+    "max_abandoned_threads": (
+        "threads",
+        "While so many threads of handlers that ignored their end run on, no job is taken that needs a thread.",
+    ),
     "max_attempts": ("runs", "Runs before a job is `dead`, when neither its request nor its handler says."),
     "durability": ("word", "`full` survives power loss. `process` survives only the death of processes."),
     "store_deadline_s": ("seconds", "No call on the store takes longer; then it raises."),
@@ -209,6 +213,11 @@ EVENTS: Final[Mapping[str, str]] = {
     "store_error": "The store refused or did not answer. The exchange is tried again.",
     "store_replaced": "The database file was replaced or deleted. The process stops using it and ends.",
     "stray_released": "A claim whose answer was lost was given back.",
+    "thread_claims_resumed": "Abandoned threads have ended. Jobs that need a thread are taken again.",
+    "thread_claims_stopped": (
+        "As many threads as `max_abandoned_threads` run on after their end was due. No job that needs one is taken "
+        "until some have ended. Find out where those handlers hang; give their calls timeouts."
+    ),
     "task_fault": "A task ended with an error during the shutdown.",
     "unfenced": "Heartbeats are accepted again; the worker goes on.",
     "upkeep_fault": "The table of jobs could not be vacuumed or analysed now. It is tried again after as many jobs.",

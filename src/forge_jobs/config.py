@@ -32,8 +32,9 @@ class RuntimeConfig:
     cleanup_s: how often retention runs. metrics_s: how often events are rolled up.
     shutdown_grace_s: how long handlers get to end by themselves.
     cancel_grace_s: how long after the signal a handler that ignores a cancel or timeout is ended.
-    slots: most slots of one queue. max_crashes: crashes after which a job is dead. max_attempts: runs of a job whose
-    request and handler name none.
+    slots: most slots of one queue. max_crashes: crashes after which a job is dead. max_abandoned_threads: while so many
+    threads of handlers that ignored their end run on, no job is claimed that needs a thread. max_attempts: runs of a
+    job whose request and handler name none.
     """
 
     heartbeat_s: float = 5.0
@@ -50,6 +51,7 @@ class RuntimeConfig:
     slots: int = 10
     max_crashes: int = 3
     max_attempts: int = 5
+    max_abandoned_threads: int = 16
 
     def __post_init__(self) -> None:
         for name, (low, high) in _BOUNDS.items():
@@ -101,7 +103,7 @@ class StoreConfig:
         check_number("payload_max", self.payload_max, 1, limits.PAYLOAD_CEILING_BYTES, whole=True)
 
 
-_WHOLE: Final = frozenset({"slots", "max_crashes", "max_attempts"})
+_WHOLE: Final = frozenset({"slots", "max_crashes", "max_attempts", "max_abandoned_threads"})
 _BOUNDS: Final[dict[str, tuple[float, float]]] = {
     "heartbeat_s": (0.01, 3600),
     "stale_s": (0.05, 86_400),
@@ -117,6 +119,7 @@ _BOUNDS: Final[dict[str, tuple[float, float]]] = {
     "slots": (1, limits.SLOTS_PER_PROCESS),
     "max_crashes": limits.MAX_CRASHES,
     "max_attempts": limits.MAX_ATTEMPTS,
+    "max_abandoned_threads": (1, limits.SLOTS_PER_PROCESS),
 }
 
 

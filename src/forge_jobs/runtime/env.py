@@ -25,6 +25,7 @@ LONG_SILENCE: Final = 10
 if TYPE_CHECKING:
     from forge_jobs.runtime.deadlines import Deadlines
     from forge_jobs.runtime.exchange import Exchanger
+    from forge_jobs.runtime.executors.thread import Threads
     from forge_jobs.runtime.loops.heartbeat import Heartbeat
     from forge_jobs.runtime.running import RunningTable
 
@@ -85,6 +86,7 @@ class RuntimeEnv:
     exchanger: Exchanger = field(init=False)
     deadlines: Deadlines = field(init=False)
     heartbeat: Heartbeat = field(init=False)
+    threads: Threads = field(init=False)
 
     @property
     def clock(self) -> Clock:

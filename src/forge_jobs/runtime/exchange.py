@@ -367,8 +367,8 @@ class Exchanger:
     async def _progress(self, settlements: list[tuple[Run | None, Finalize]]) -> None:
         """The last progress of jobs that ended, before they are settled; best effort."""
         for run, _ in settlements:
-            if run is not None and run.progress_due is not None:
-                (current, total, message), run.progress_due = run.progress_due, None
+            if run is not None and (due := run.take_progress()) is not None:
+                current, total, message = due
                 try:
                     await self.env.storage.jobs.set_progress(
                         run.job.id, run.job.fence, current=current, total=total, message=message
@@ -431,6 +431,10 @@ class Exchanger:
         self._rotation = (self._rotation + 1) % len(wanting)
         wanting = wanting[self._rotation :] + wanting[: self._rotation]
         kinds, gates, opens_at = self._toll.passing(now)
+        if self.env.threads.full:
+            refused = self.env.threads.refused_kinds()
+            kinds = tuple(kind for kind in kinds if kind not in refused)
+            gates = tuple(gate for gate in gates if gate.kind not in refused)
         if not kinds and opens_at < NEVER:
             for line in wanting:
                 line.shut_until(opens_at, now)

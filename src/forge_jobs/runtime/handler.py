@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, runt
 
 from forge_jobs import limits
 from forge_jobs.names import check_name
+from forge_jobs.runtime.executors.executor import Executor, choose
+from forge_jobs.runtime.executors.thread import on_thread
 from forge_jobs.runtime.outcome import JobOutcome
 from forge_jobs.runtime.rate_limit import CostOf, Price, ScopeOf, check_affordable, declare
 from forge_jobs.storage.error import ConfigError, InvalidInput
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("forge_jobs.handlers")
 
 Run: TypeAlias = "Callable[[JobCtx, Any], Awaitable[JobOutcome | None]]"
+Call: TypeAlias = "Callable[[JobCtx, Any], Any]"
+"""The handler's function itself: gives an outcome, or a coroutine of one."""
 Backoff: TypeAlias = "Sequence[float] | Callable[[int, BaseException | None], float]"
 CANCEL_GRACE_S: Final = (0, 3600)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -52,6 +56,8 @@ class JobHandler(Protocol):
 class HandlerOptions:
     """How jobs of a kind are run.
 
+    executor: `async` on the event loop, `thread`, or `process`: a child process. By default an `async def` runs on the
+    event loop, a plain function on a thread.
     timeout: seconds (1 ms … 115 d) after which a run is ended and counts as failed; none by default.
     max_attempts: runs before a job is dead (1 … 1000), for requests that name none. backoff: a list of delays in
     seconds (the last repeats) or a callable `(attempt, error) -> seconds`, in place of the queue's curve.
@@ -62,6 +68,7 @@ class HandlerOptions:
     that cannot be paid for waits without a slot.
     """
 
+    executor: str | None = None
     timeout: float | timedelta | None = None
     max_attempts: int | None = None
     backoff: Backoff | None = None
@@ -102,6 +109,7 @@ class RegisteredHandler:
     kind: str
     run: Run
     options: HandlerOptions = dataclasses.field(default_factory=HandlerOptions)
+    executor: Executor = Executor.ASYNC
 
 
 class HandlerRegistry:
@@ -124,22 +132,23 @@ class HandlerRegistry:
         gets the context, another one the payload.
 
         Raises:
-            ConfigError: the function fits none of these, is not async, or an option is unknown or out of range.
+            ConfigError: the function fits none of these or not its executor, or an option is unknown or out of range.
         """
 
         def register(function: _Function) -> _Function:
-            self._add(RegisteredHandler(check_name(kind, "kind"), _adapt(function, kind), _options(kind, options)))
+            self._add(_registered(check_name(kind, "kind"), _adapt(function, kind), function, options))
             self._functions[kind] = function
             return function
 
         return register
 
     def register(self, handler: JobHandler, **options: Any) -> None:
-        """Register an object with a `kind` and an async `run(ctx, payload)`. Registering a kind again replaces it."""
+        """Register an object with a `kind` and an async `run(ctx, payload)`, which with `executor="process"` is called
+        in a child process. Registering a kind again replaces it."""
         kind = check_name(getattr(handler, "kind", None), "kind")
         if not inspect.iscoroutinefunction(getattr(handler, "run", None)):
             raise ConfigError(f"the handler for kind {kind!r} needs an async method run(ctx, payload)")
-        self._add(RegisteredHandler(kind, handler.run, _options(kind, options)))
+        self._add(_registered(kind, handler.run, handler.run, options))
 
     def limit(
         self,
@@ -221,6 +230,10 @@ class HandlerRegistry:
         """The registered kinds, sorted."""
         return sorted(self._handlers)
 
+    def kinds_on(self, executor: Executor) -> list[str]:
+        """The kinds whose handlers run on this executor, sorted."""
+        return [kind for kind in self.kinds() if self._handlers[kind].executor is executor]
+
     def __len__(self) -> int:
         return len(self._handlers)
 
@@ -272,13 +285,20 @@ def _options(kind: str, options: dict[str, Any]) -> HandlerOptions:
         raise ConfigError(f"handler for kind {kind!r}: {error}") from error
 
 
-def _adapt(function: Callable[..., Any], kind: str) -> Run:
-    """The function as `run(ctx, payload)`, whatever part of that it takes."""
-    if not inspect.iscoroutinefunction(function):
-        raise ConfigError(
-            f"the handler for kind {kind!r} is a sync function; handlers are async for now. Make it `async def` and "
-            "call blocking code through `await asyncio.to_thread(...)`"
-        )
+def _registered(kind: str, call: Call, function: Callable[..., Any], options: dict[str, Any]) -> RegisteredHandler:
+    """The handler with the `run` of its executor: a coroutine that calls it, or waits for it to be called elsewhere."""
+    given = _options(kind, options)
+    executor = choose(function, given.executor, kind)
+    match executor:
+        case Executor.ASYNC:
+            run: Run = call
+        case Executor.THREAD:
+            run = on_thread(call)
+    return RegisteredHandler(kind, run, given, executor)
+
+
+def _adapt(function: Callable[..., Any], kind: str) -> Call:
+    """The function as `call(ctx, payload)`, whatever part of that it takes."""
     parameters = [
         p
         for p in inspect.signature(function).parameters.values()

@@ -17,6 +17,7 @@ from forge_jobs.runtime.cancel import CancelReason
 from forge_jobs.runtime.deadlines import Deadlines
 from forge_jobs.runtime.env import RuntimeEnv
 from forge_jobs.runtime.exchange import Exchanger, Line
+from forge_jobs.runtime.executors.thread import Threads
 from forge_jobs.runtime.handler import HandlerRegistry
 from forge_jobs.runtime.loops import (
     cleanup,
@@ -143,7 +144,7 @@ class QueueRuntime:
         storage, handlers, router, config, label = self._settings
         env = self._env = RuntimeEnv(storage, handlers, router, config, label)
         env.running, env.deadlines, env.exchanger = RunningTable(), Deadlines(), Exchanger(env)
-        env.heartbeat = Heartbeat(env, self.queues)
+        env.heartbeat, env.threads = Heartbeat(env, self.queues), Threads(env)
         self._hurry.clear()
         self._supervisors = []
         for limit in handlers.limits():
@@ -178,6 +179,7 @@ class QueueRuntime:
         if env is not None:
             await env.heartbeat.stop(0)
             env.deadlines.close()
+            env.threads.close()
         self._env = None
 
     async def run(self) -> None:
@@ -277,6 +279,7 @@ class QueueRuntime:
         await self._settle_rest()
         self._unsubscribe()
         env.deadlines.close()
+        env.threads.close()
         report = self.report
         log.info(
             "shutdown_done finished=%d released=%d abandoned=%d", report.finished, report.released, report.abandoned

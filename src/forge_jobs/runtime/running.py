@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Iterator
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from forge_jobs.runtime.cancel import CancelReason, CancelToken
 from forge_jobs.runtime.handler import RegisteredHandler
@@ -16,10 +17,14 @@ from forge_jobs.storage.types.process import Claimed
 if TYPE_CHECKING:
     from forge_jobs.runtime.deadlines import Deadline
     from forge_jobs.runtime.env import RuntimeEnv
+    from forge_jobs.runtime.executors.executor import Place
     from forge_jobs.runtime.transaction import HandlerTransaction
     from forge_jobs.runtime.worker import Slot
 
 log = logging.getLogger("forge_jobs.running")
+
+_PROGRESS: Final = threading.Lock()
+"""Between handlers on threads that report and the event loop that writes."""
 
 
 class RunState(Enum):
@@ -45,6 +50,7 @@ class Run:
         "handler",
         "job",
         "lost",
+        "place",
         "progress_due",
         "slot",
         "state",
@@ -63,6 +69,8 @@ class Run:
         self.cancel = CancelToken()
         self.state = RunState.RUNNING
         self.task: asyncio.Task[None] | None = None
+        self.place: Place | None = None
+        """Where the handler runs, if not in the task of its slot."""
         self.ended_by: CancelReason | None = None
         """Why its task was cancelled by us, if it was."""
         self.timeout: Deadline | None = None
@@ -101,14 +109,18 @@ class Run:
             self.env.deadlines.after(self.cancel_grace_s, lambda: self.end(CancelReason.TIMEOUT))
 
     def end(self, reason: CancelReason) -> None:
-        """Cancel the handler's task; after a further grace abandon it."""
+        """Cancel the handler's task, or end it where it runs; after a further grace abandon it."""
         if self.state is not RunState.RUNNING or self.task is None:
             return
         self.state = RunState.ENDING
         if self.ended_by is None:
             self.ended_by = reason
-        self.task.cancel(f"forge-jobs: {reason.value}")
-        self.env.deadlines.after(max(self.cancel_grace_s, 0.01), self._abandon)
+        if self.place is not None:
+            patience_s = self.place.end(self)
+        else:
+            self.task.cancel(f"forge-jobs: {reason.value}")
+            patience_s = max(self.cancel_grace_s, 0.01)
+        self.env.deadlines.after(patience_s, self._abandon)
 
     def lose(self) -> None:
         """The job has another owner, or none: nothing of this run may be written."""
@@ -119,7 +131,16 @@ class Run:
 
     def report_progress(self, current: float, total: float | None, message: str | None) -> None:
         if self.state is not RunState.ABANDONED and not self.lost:
-            self.progress_due = (current, total, message)
+            with _PROGRESS:
+                self.progress_due = (current, total, message)
+
+    def take_progress(self) -> tuple[float, float | None, str | None] | None:
+        """The newest report, if it was not taken yet."""
+        if self.progress_due is None:
+            return None
+        with _PROGRESS:
+            taken, self.progress_due = self.progress_due, None
+        return taken
 
     def _abandon(self) -> None:
         if self.state is RunState.ENDING:

@@ -66,6 +66,8 @@ class Slot:
         run.state = RunState.ABANDONED
         self.env.health.counts["abandoned"] += 1
         log.error("abandoned job_id=%s kind=%s: the handler ignores cancellation", run.job.id, run.job.kind)
+        if run.place is not None:
+            run.place.left(run)
         outcome: FinalizeOutcome
         match run.ended_by:
             case CancelReason.TIMEOUT:

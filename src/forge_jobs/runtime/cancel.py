@@ -31,8 +31,8 @@ class CancelToken:
 
     def __init__(self) -> None:
         self._reason: CancelReason | None = None
-        self._told: list[Callable[[], object]] | None = None
-        """What to call when it fires; made when somebody waits."""
+        self._told: list[Callable[[CancelReason], None]] | None = None
+        """What to call when it fires; made when somebody asks for that."""
 
     @property
     def is_cancelled(self) -> bool:
@@ -52,19 +52,28 @@ class CancelToken:
                 if not fired.done():
                     fired.set_result(None)
 
-            def tell_its_loop() -> None:
+            def tell_its_loop(reason: CancelReason) -> None:
                 try:
                     loop.call_soon_threadsafe(tell)
                 except RuntimeError:  # the loop was closed, and whoever waited in it is gone
                     pass
 
+            self.on_fire(tell_its_loop)
             try:
-                if self.when_fired(tell_its_loop):
-                    await fired
+                await fired
             finally:
                 self.forget(tell_its_loop)
         assert self._reason is not None
         return self._reason
+
+    async def fired_within(self, seconds: float) -> bool:
+        """Whether the handler is asked to stop before `seconds` are over."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.wait()
+        except TimeoutError:
+            pass
+        return self.is_cancelled
 
     def wait_sync(self, timeout: float | timedelta | None = None) -> CancelReason | None:
         """The same for a handler that is a plain function: blocks its thread for at most `timeout` seconds.
@@ -73,11 +82,15 @@ class CancelToken:
         """
         if self._reason is None:
             fired = threading.Event()
+
+            def tell(reason: CancelReason) -> None:
+                fired.set()
+
+            self.on_fire(tell)
             try:
-                if self.when_fired(fired.set):
-                    fired.wait(timeout.total_seconds() if isinstance(timeout, timedelta) else timeout)
+                fired.wait(timeout.total_seconds() if isinstance(timeout, timedelta) else timeout)
             finally:
-                self.forget(fired.set)
+                self.forget(tell)
         return self._reason
 
     def raise_if_cancelled(self) -> None:
@@ -97,21 +110,23 @@ class CancelToken:
             self._reason = reason
             told, self._told = self._told, None
         for tell in told or ():
-            tell()
+            tell(reason)
         return True
 
-    def when_fired(self, tell: Callable[[], object]) -> bool:
-        """Call `tell` from whatever thread fires the token; False, and nothing, if it has fired already."""
+    def on_fire(self, callback: Callable[[CancelReason], None]) -> None:
+        """Call `callback` where the token fires (on the worker's event loop), or at once if it has fired. It must
+        not raise."""
         with _LOCK:
-            if self._reason is not None:
-                return False
-            if self._told is None:
-                self._told = []
-            self._told.append(tell)
-            return True
+            reason = self._reason
+            if reason is None:
+                if self._told is None:
+                    self._told = []
+                self._told.append(callback)
+        if reason is not None:
+            callback(reason)
 
-    def forget(self, tell: Callable[[], object]) -> None:
-        """Do not call `tell` any longer."""
+    def forget(self, callback: Callable[[CancelReason], None]) -> None:
+        """Do not call `callback` any longer."""
         with _LOCK:
-            if self._told is not None and tell in self._told:
-                self._told.remove(tell)
+            if self._told is not None and callback in self._told:
+                self._told.remove(callback)

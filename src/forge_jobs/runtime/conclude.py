@@ -19,9 +19,10 @@ from forge_jobs import limits
 from forge_jobs.payload import decode_payload
 from forge_jobs.runtime import outcome as answers
 from forge_jobs.runtime.cancel import CancelReason
-from forge_jobs.runtime.outcome import OutcomeError
-from forge_jobs.storage.backoff import retry_delay, throttle_delay
+from forge_jobs.runtime.outcome import ChildDied, OutcomeError
+from forge_jobs.storage.backoff import crash_delay, retry_delay, throttle_delay
 from forge_jobs.storage.types.finalize import (
+    Crashed,
     Dead,
     Done,
     ErrorText,
@@ -75,6 +76,8 @@ def _of_error(run: Run, error: BaseException) -> FinalizeOutcome:
         return _of_answer(run, error.outcome) if not isinstance(error.outcome, answers.Done) else DONE
     if isinstance(error, asyncio.CancelledError):
         return _of_cancellation(run)
+    if isinstance(error, ChildDied):
+        return _crashed(run, error)
     options = run.handler.options
     text = describe(error)
     if options.dead_on and isinstance(error, options.dead_on):
@@ -97,7 +100,7 @@ def _of_cancellation(run: Run) -> FinalizeOutcome:
 
 def timed_out(run: Run) -> FinalizeOutcome:
     """A run that took longer than its handler's timeout."""
-    seconds = run.handler.options.timeout_s or 0.0
+    seconds = run.timeout_s or 0.0
     error = ErrorText(f"timeout after {seconds:g} s", kind=ErrorKind.TIMEOUT)
     return Failed(error=error, delay=_delay(run, TimeoutError(error.message)))
 
@@ -108,6 +111,20 @@ def _failed(run: Run, text: ErrorText, error: BaseException | None) -> FinalizeO
     if run.cancel.reason in INTERRUPTS:
         return Released()
     return Failed(error=text, delay=_delay(run, error))
+
+
+def _crashed(run: Run, death: ChildDied) -> FinalizeOutcome:
+    """Its child died. One that was told to stop, or whose time was up, did not crash."""
+    if run.ended_by is CancelReason.TIMEOUT:
+        return timed_out(run)
+    if run.cancel.reason in INTERRUPTS:
+        return Released()
+    policy = run.env.queue_settings(run.job.queue).backoff
+    return Crashed(
+        error=ErrorText(_text(death) or "its child process died", kind=ErrorKind.CRASH),
+        delay=crash_delay(run.job.crashes + 1, policy),
+        max_crashes=run.env.max_crashes(run.job.kind),
+    )
 
 
 def _throttled(run: Run, answer: answers.Throttled) -> FinalizeOutcome:

@@ -60,7 +60,7 @@ class JobCtx:
     def rate_limit(self) -> RateLimiter:
         """Budgets by scope that the whole cluster shares. A refused handler usually returns
         `Throttled(refused.retry_after, cool_down=False)`."""
-        return StoreRateLimiter(self.storage.rate_limits, self.cancel, self._left_s)
+        return StoreRateLimiter(self.storage.rate_limits, self.cancel, self.left_s)
 
     @property
     def job_id(self) -> JobId:
@@ -109,7 +109,7 @@ class JobCtx:
     @property
     def deadline(self) -> datetime | None:
         """When the handler's timeout ends this run; None without a timeout."""
-        timeout = self._run.handler.options.timeout_s
+        timeout = self._run.timeout_s
         return None if timeout is None else from_us(self._run.job.started_us) + timedelta(seconds=timeout)
 
     @property
@@ -215,7 +215,7 @@ class JobCtx:
     def __repr__(self) -> str:
         return f"JobCtx(job_id={self.job_id}, process_id={self.process_id}, host_id={self.host_id})"
 
-    def _left_s(self) -> float | None:
+    def left_s(self) -> float | None:
         """How long the handler's timeout leaves this run."""
         deadline = self.deadline
         if deadline is None:
@@ -227,7 +227,7 @@ class JobCtx:
 
 
 def run_of(ctx: JobCtx) -> Run:
-    """The run behind a context: for the runtime."""
+    """What is behind a context, for the handlers that come with the project."""
     return ctx._run
 
 

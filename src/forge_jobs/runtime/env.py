@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from forge_jobs.clock import Clock
 from forge_jobs.config import RuntimeConfig
 from forge_jobs.ids import new_id
+from forge_jobs.runtime.children import Children
 from forge_jobs.runtime.gauges import ProcessGauges
 from forge_jobs.runtime.handler import HandlerRegistry
 from forge_jobs.runtime.routing import Router, fill
@@ -82,6 +83,7 @@ class RuntimeEnv:
     """Who wants to hear of wakes that name something else than a queue."""
     cron_due_us: int | None = None
     """When the next schedule is due, as the last pass over them saw it; None if none is."""
+    children: Children = field(default_factory=Children)
     running: RunningTable = field(init=False)
     exchanger: Exchanger = field(init=False)
     deadlines: Deadlines = field(init=False)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -31,6 +31,7 @@ from forge_jobs.storage.types.schedule import ScheduleDeclaration
 
 if TYPE_CHECKING:
     from forge_jobs.runtime.context import JobCtx
+    from forge_jobs.runtime.env import RuntimeEnv
 
 log = logging.getLogger("forge_jobs.handlers")
 
@@ -50,6 +51,19 @@ class JobHandler(Protocol):
     def kind(self) -> str: ...
 
     async def run(self, ctx: JobCtx, payload: Any) -> JobOutcome | None: ...
+
+
+@runtime_checkable
+class ResidentHandler(Protocol):
+    """A handler that keeps something for as long as a runtime works, such as children of its own."""
+
+    async def runtime_started(self, env: RuntimeEnv) -> None:
+        """Before the first claim. What it raises fails the start. Not called if it is registered later."""
+        ...
+
+    async def runtime_stopping(self, env: RuntimeEnv) -> None:
+        """When there are no more claims; jobs may still run. The shutdown waits a few seconds for its end."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +136,7 @@ class HandlerRegistry:
         """Kinds of which it is known only after the claim what a job costs."""
         self._schedules: dict[str, ScheduleDeclaration] = {}
         self._functions: dict[str, Callable[..., Any]] = {}
+        self._residents: dict[str, ResidentHandler] = {}
         self.version = 0
         """Grows with every registration, so that a worker notices new kinds."""
 
@@ -143,12 +158,22 @@ class HandlerRegistry:
         return register
 
     def register(self, handler: JobHandler, **options: Any) -> None:
-        """Register an object with a `kind` and an async `run(ctx, payload)`, which with `executor="process"` is called
-        in a child process. Registering a kind again replaces it."""
+        """Register an object with a `kind` and an async `run(ctx, payload)`. Registering a kind again replaces it.
+
+        It may bring options of its own as a mapping `handler_options`; those given here come first. With
+        `executor="process"` its `run` is called in a child process.
+        """
         kind = check_name(getattr(handler, "kind", None), "kind")
         if not inspect.iscoroutinefunction(getattr(handler, "run", None)):
             raise ConfigError(f"the handler for kind {kind!r} needs an async method run(ctx, payload)")
-        self._add(_registered(kind, handler.run, handler.run, options))
+        own: Mapping[str, Any] = getattr(handler, "handler_options", {})
+        self._add(_registered(kind, handler.run, handler.run, {**own, **options}))
+        if isinstance(handler, ResidentHandler):
+            self._residents[kind] = handler
+
+    def residents(self) -> list[ResidentHandler]:
+        """The handlers that want to know when a runtime starts and stops."""
+        return list(self._residents.values())
 
     def limit(
         self,
@@ -249,6 +274,7 @@ class HandlerRegistry:
         if entry.kind in self._handlers:
             log.info("handler_replaced kind=%s", entry.kind)
         self._handlers[entry.kind] = entry
+        self._residents.pop(entry.kind, None)
         self.priced_by_payload = frozenset(
             kind
             for kind, one in self._handlers.items()

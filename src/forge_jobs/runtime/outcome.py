@@ -38,6 +38,13 @@ class Dead:
     message: str = ""
 
 
+class ChildDied(Exception):
+    """Raised by a handler whose child process died with the job: a crash of the job, not of its worker.
+
+    The message says how it died: "exit 3", "killed by signal 9 (SIGKILL)".
+    """
+
+
 JobOutcome: TypeAlias = Done | Throttled | Failed | Dead
 
 

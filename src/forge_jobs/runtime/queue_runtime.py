@@ -52,6 +52,8 @@ END_GRACE_S: Final = 2.0
 """How long handlers get to end after their tasks were cancelled."""
 SETTLE_GRACE_S: Final = 2.0
 """How long the shutdown tries to record what ended."""
+RESIDENTS_GRACE_S: Final = 5.0
+"""How long handlers get to end what they kept for the runtime, once no job runs."""
 DRAIN_LOOK_S: Final = 0.05
 DRAIN_LOOK_MAX_S: Final = 0.5
 
@@ -155,6 +157,8 @@ class QueueRuntime:
             self._supervisors.append(Supervisor(env, line, self._slots, self._offered))
         for declaration in handlers.schedules():
             await storage.schedules.ensure(declaration)
+        for resident in handlers.residents():
+            await resident.runtime_started(env)
         await env.heartbeat.start()
         self._unsubscribe = storage.subscribe(env.host_id, env.exchanger.wake)
         await asyncio.gather(*(supervisor.tick() for supervisor in self._supervisors))
@@ -180,6 +184,7 @@ class QueueRuntime:
             await env.heartbeat.stop(0)
             env.deadlines.close()
             env.threads.close()
+            await self._children_gone(asyncio.create_task(self._end_residents()))
         self._env = None
 
     async def run(self) -> None:
@@ -259,7 +264,8 @@ class QueueRuntime:
 
     async def stop(self, grace: float | timedelta | None = None) -> Report:
         """Stop: no more claims, every handler told at once, `grace` seconds to end by themselves, then they are ended;
-        what ended is recorded, what did not is given back with its attempt restored. Takes at most grace + 5 s."""
+        what ended is recorded, what did not is given back with its attempt restored. Takes at most grace + 5 s, and
+        as long again if child processes do not end."""
         env = self.env
         if not self._started:
             return self.report
@@ -271,12 +277,14 @@ class QueueRuntime:
         for supervisor in self._supervisors:
             supervisor.close()
         env.running.interrupt(CancelReason.SHUTDOWN)
+        residents = asyncio.create_task(self._end_residents(), name="forge-residents")
         await self._until_idle(env.config.shutdown_grace_s if seconds is None else seconds, unless=self._hurry)
         for run in env.running:
             run.end(CancelReason.SHUTDOWN)
         await self._until_idle(END_GRACE_S)
         await self._end_tasks()
         await self._settle_rest()
+        await self._children_gone(residents)
         self._unsubscribe()
         env.deadlines.close()
         env.threads.close()
@@ -287,6 +295,20 @@ class QueueRuntime:
         return report
 
     # How stopping is done
+
+    async def _end_residents(self) -> None:
+        """Let handlers end what they kept. A fault of one is logged and keeps no other from it."""
+        residents = self.env.handlers.residents()
+        ended = await asyncio.gather(*(one.runtime_stopping(self.env) for one in residents), return_exceptions=True)
+        for fault in ended:
+            if isinstance(fault, Exception):
+                log.error("resident_fault", exc_info=fault)
+
+    async def _children_gone(self, residents: asyncio.Task[None]) -> None:
+        """Wait for the residents' end, and end whatever child there still is."""
+        await asyncio.wait([residents], timeout=0 if self._hurry.is_set() else RESIDENTS_GRACE_S)
+        residents.cancel()
+        await self.env.children.close()
 
     async def _until_idle(self, seconds: float, unless: asyncio.Event | None = None) -> None:
         """Wait until no handler runs, at most `seconds`."""

@@ -56,6 +56,7 @@ class Run:
         "state",
         "task",
         "timeout",
+        "timeout_s",
         "transaction",
     )
 
@@ -74,6 +75,8 @@ class Run:
         self.ended_by: CancelReason | None = None
         """Why its task was cancelled by us, if it was."""
         self.timeout: Deadline | None = None
+        self.timeout_s = handler.options.timeout_s
+        """The kind's, or what `limit` made of it."""
         self.lost = False
         self.fenced = False
         self.progress_due: tuple[float, float | None, str | None] | None = None
@@ -99,6 +102,15 @@ class Run:
         if self.cancel.fire(CancelReason.USER):
             log.info("cancel_seen job_id=%s kind=%s queue=%s", self.job.id, self.job.kind, self.job.queue)
         self.env.deadlines.after(self.cancel_grace_s, lambda: self.end(CancelReason.USER))
+
+    def limit(self, seconds: float) -> None:
+        """End the run `seconds` from now, unless its kind's timeout does so earlier."""
+        if self.timeout_s is not None and self.timeout_s <= seconds:
+            return
+        if self.timeout is not None:
+            self.timeout.cancel()
+        self.timeout_s = seconds
+        self.timeout = self.env.deadlines.after(seconds, self.time_out)
 
     def time_out(self) -> None:
         """The handler's time is up: signal, grace, end."""

@@ -100,9 +100,8 @@ class Slot:
     async def _execute(self, run: Run) -> FinalizeOutcome:
         """The one frame that calls a handler. Nothing a handler raises gets past it: its SystemExit ends the job,
         not the worker."""
-        timeout = run.handler.options.timeout_s
-        if timeout is not None:
-            run.timeout = self.env.deadlines.after(timeout, run.time_out)
+        if run.timeout_s is not None:
+            run.timeout = self.env.deadlines.after(run.timeout_s, run.time_out)
         answer: object = None
         error: BaseException | None = None
         if failpoints.armed:

@@ -90,7 +90,7 @@ def worker(
     failpoints.arm_from(os.environ)
     until = Until.ALL_DONE if drain_all else Until.DRAINED if drain else Until.STOPPED
     debug = ctx.ensure_object(Invocation).debug
-    ctx.exit(asyncio.run(_work(settings, handlers, until, debug=debug)))
+    ctx.exit(asyncio.run(_work(settings, handlers, target, until, debug=debug)))
 
 
 class Until(Enum):
@@ -101,14 +101,14 @@ class Until(Enum):
     ALL_DONE = auto()
 
 
-async def _work(settings: Settings, handlers: HandlerRegistry, until: Until, *, debug: bool) -> int:
+async def _work(settings: Settings, handlers: HandlerRegistry, target: str, until: Until, *, debug: bool) -> int:
     """Run a worker to its end; its exit code."""
     threads = ThreadPoolExecutor(_threads_for(settings), thread_name_prefix="forge-handler")
     asyncio.get_running_loop().set_default_executor(threads)
     abandoned = 0
     try:
         async with opened(settings, create=True) as storage:
-            runtime = _runtime(storage, handlers, settings)
+            runtime = _runtime(storage, handlers, target, settings)
             _stop_on_signals(runtime, settings)
             try:
                 await runtime.start()
@@ -147,7 +147,7 @@ def _check_slots(settings: Settings) -> None:
         )
 
 
-def _runtime(storage: Storage, handlers: HandlerRegistry, settings: Settings) -> QueueRuntime:
+def _runtime(storage: Storage, handlers: HandlerRegistry, target: str, settings: Settings) -> QueueRuntime:
     return QueueRuntime(
         storage,
         handlers,
@@ -155,6 +155,7 @@ def _runtime(storage: Storage, handlers: HandlerRegistry, settings: Settings) ->
         slots=settings.runtime.slots if settings.is_given("slots") else None,
         name=settings.worker_name,
         config=settings.runtime,
+        registry=target,
     )
 
 

@@ -26,6 +26,7 @@ LONG_SILENCE: Final = 10
 if TYPE_CHECKING:
     from forge_jobs.runtime.deadlines import Deadlines
     from forge_jobs.runtime.exchange import Exchanger
+    from forge_jobs.runtime.executors.process import Processes
     from forge_jobs.runtime.executors.thread import Threads
     from forge_jobs.runtime.loops.heartbeat import Heartbeat
     from forge_jobs.runtime.running import RunningTable
@@ -89,6 +90,7 @@ class RuntimeEnv:
     deadlines: Deadlines = field(init=False)
     heartbeat: Heartbeat = field(init=False)
     threads: Threads = field(init=False)
+    processes: Processes = field(init=False)
 
     @property
     def clock(self) -> Clock:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, runt
 from forge_jobs import limits
 from forge_jobs.names import check_name
 from forge_jobs.runtime.executors.executor import Executor, choose
+from forge_jobs.runtime.executors.in_child import in_child
 from forge_jobs.runtime.executors.thread import on_thread
 from forge_jobs.runtime.outcome import JobOutcome
 from forge_jobs.runtime.rate_limit import CostOf, Price, ScopeOf, check_affordable, declare
@@ -124,6 +125,8 @@ class RegisteredHandler:
     run: Run
     options: HandlerOptions = dataclasses.field(default_factory=HandlerOptions)
     executor: Executor = Executor.ASYNC
+    call: Call | None = None
+    """The handler's function, for whoever calls it elsewhere than `run`."""
 
 
 class HandlerRegistry:
@@ -320,7 +323,9 @@ def _registered(kind: str, call: Call, function: Callable[..., Any], options: di
             run: Run = call
         case Executor.THREAD:
             run = on_thread(call)
-    return RegisteredHandler(kind, run, given, executor)
+        case Executor.PROCESS:
+            run = in_child
+    return RegisteredHandler(kind, run, given, executor, call)
 
 
 def _adapt(function: Callable[..., Any], kind: str) -> Call:

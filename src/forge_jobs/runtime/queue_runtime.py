@@ -17,6 +17,7 @@ from forge_jobs.runtime.cancel import CancelReason
 from forge_jobs.runtime.deadlines import Deadlines
 from forge_jobs.runtime.env import RuntimeEnv
 from forge_jobs.runtime.exchange import Exchanger, Line
+from forge_jobs.runtime.executors.process import Processes
 from forge_jobs.runtime.executors.thread import Threads
 from forge_jobs.runtime.handler import HandlerRegistry
 from forge_jobs.runtime.loops import (
@@ -74,7 +75,8 @@ class QueueRuntime:
         await runtime.run()            # until request_stop(), or: await runtime.start(); …; await runtime.stop()
 
     `slots` is the most jobs of one queue at a time in this process (10); all queues together at most 2 000. `name`
-    labels the process for people. One runtime per event loop is usual, several are fine.
+    labels the process for people. `registry` is the path of `handlers`, as in "app:handlers": child processes import
+    it, so handlers with `executor="process"` need it. One runtime per event loop is usual, several are fine.
 
     Raises:
         ConfigError: no queue, or too many slots.
@@ -90,11 +92,13 @@ class QueueRuntime:
         router: Router | None = None,
         name: str | None = None,
         config: RuntimeConfig | None = None,
+        registry: str | None = None,
     ) -> None:
         self.queues = _queue_names(queues)
         config = config or RuntimeConfig()
         _check_slots(slots if slots is not None else config.slots, len(self.queues))
         self._slots = slots
+        self._registry = registry
         self._settings = (storage, handlers, router or DefaultRouter(), config, _label(name))
         self._env: RuntimeEnv | None = None
         self._supervisors: list[Supervisor] = []
@@ -129,7 +133,7 @@ class QueueRuntime:
         started again, as a new process with a new `host_id`.
 
         Raises:
-            ConfigError: it is running.
+            ConfigError: it is running, or child processes cannot find its handlers.
         """
         if self._started:
             raise ConfigError("this QueueRuntime is running already")
@@ -146,9 +150,11 @@ class QueueRuntime:
         storage, handlers, router, config, label = self._settings
         env = self._env = RuntimeEnv(storage, handlers, router, config, label)
         env.running, env.deadlines, env.exchanger = RunningTable(), Deadlines(), Exchanger(env)
-        env.heartbeat, env.threads = Heartbeat(env, self.queues), Threads(env)
+        env.heartbeat = Heartbeat(env, self.queues)
+        env.threads, env.processes = Threads(env), Processes(env, self._registry)
         self._hurry.clear()
         self._supervisors = []
+        await env.processes.start()
         for limit in handlers.limits():
             await storage.rate_limits.ensure(limit)
         for queue in self.queues:
@@ -308,6 +314,7 @@ class QueueRuntime:
         """Wait for the residents' end, and end whatever child there still is."""
         await asyncio.wait([residents], timeout=0 if self._hurry.is_set() else RESIDENTS_GRACE_S)
         residents.cancel()
+        self.env.processes.close()
         await self.env.children.close()
 
     async def _until_idle(self, seconds: float, unless: asyncio.Event | None = None) -> None:

@@ -112,6 +112,16 @@ class Run:
         self.timeout_s = seconds
         self.timeout = self.env.deadlines.after(seconds, self.time_out)
 
+    def pause_timeout(self) -> None:
+        """What comes now is not the handler's time."""
+        if self.timeout is not None:
+            self.timeout.cancel()
+
+    def resume_timeout(self) -> None:
+        """The handler's time begins."""
+        if self.timeout_s is not None:
+            self.timeout = self.env.deadlines.after(self.timeout_s, self.time_out)
+
     def time_out(self) -> None:
         """The handler's time is up: signal, grace, end."""
         if self.state is RunState.RUNNING and self.ended_by is None:

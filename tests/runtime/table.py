@@ -26,7 +26,7 @@ from forge_jobs import (
 )
 
 LONG_S: Final = 20.0
-STUBBORN_S: Final = 2.0
+STUBBORN_S: Final = 1.0
 """How long a handler goes on that hears nothing."""
 QUICK: Final = {"timeout": 0.3, "cancel_grace": 0.1, "backoff": [60]}
 PATIENT: Final = {"timeout": 0.3, "cancel_grace": LONG_S, "backoff": [60]}

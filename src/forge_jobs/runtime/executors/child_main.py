@@ -21,7 +21,7 @@ from forge_jobs.runtime.conclude import describe, hint_s, is_final, odd_answer, 
 from forge_jobs.runtime.executors.child_context import ChildCtx
 from forge_jobs.runtime.executors.child_link import Link
 from forge_jobs.runtime.executors.executor import Executor
-from forge_jobs.runtime.executors.frames import Ended, LogLine, Ready, RunJob, Unready
+from forge_jobs.runtime.executors.frames import Began, Ended, LogLine, Ready, RunJob, Unready
 from forge_jobs.runtime.find_registry import NoRegistry, find_registry
 from forge_jobs.runtime.handler import HandlerOptions, HandlerRegistry
 from forge_jobs.storage.error import ConfigError
@@ -68,6 +68,7 @@ def _run(link: Link, handlers: HandlerRegistry, asked: RunJob, token: CancelToke
         return Ended(asked.number, "raised", message=f"the child process has no handler for kind {asked.job.kind!r}")
     ctx = ChildCtx(link, asked, token, runner)
     link.working = True
+    link.send(Began(asked.number))
     try:
         answer = entry.call(ctx, decode_payload(asked.job.payload))
         if inspect.iscoroutine(answer):

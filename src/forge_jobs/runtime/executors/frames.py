@@ -1,7 +1,7 @@
 """What a worker and the child that runs its handlers say to each other: JSON in frames, each with its length before it.
 
     worker → child    Hello, once; then RunJob, Cancel, Reply
-    child → worker    Ready or Unready, once; then Progress, LogLine, Call, and Ended for each RunJob
+    child → worker    Ready or Unready, once; then Began and Ended for each RunJob, between them Progress, LogLine, Call
 
 Everything is plain values. Nothing that arrives is imported, evaluated or unpickled; names of errors are looked up in
 the list of this project's own.
@@ -77,6 +77,12 @@ class Unready(msgspec.Struct, tag=True):
     message: str
 
 
+class Began(msgspec.Struct, tag=True):
+    """The handler of run `number` is about to be called: from here on a death is a crash of its job."""
+
+    number: int
+
+
 class Progress(msgspec.Struct, tag=True):
     current: float
     total: float | None
@@ -117,7 +123,7 @@ class Ended(msgspec.Struct, tag=True):
 
 
 ToChild: TypeAlias = Hello | RunJob | Cancel | Reply
-FromChild: TypeAlias = Ready | Unready | Progress | LogLine | Call | Ended
+FromChild: TypeAlias = Ready | Unready | Began | Progress | LogLine | Call | Ended
 to_child: Final = msgspec.json.Decoder(ToChild)
 from_child: Final = msgspec.json.Decoder(FromChild)
 _encode: Final = msgspec.json.Encoder(enc_hook=repr).encode

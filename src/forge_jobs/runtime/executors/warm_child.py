@@ -19,6 +19,7 @@ from forge_jobs.runtime.children import Child, ChildError, Exit, environment
 from forge_jobs.runtime.children.lines import LogLines
 from forge_jobs.runtime.executors.child_calls import do_call
 from forge_jobs.runtime.executors.frames import (
+    Began,
     BrokenStream,
     Call,
     Cancel,
@@ -94,7 +95,7 @@ def _inherited(names: tuple[str, ...]) -> list[str]:
 
 
 class NotTaken(Exception):
-    """The child was gone before it got anything of the job."""
+    """The child was gone before it called the handler."""
 
 
 class WarmChild:
@@ -115,6 +116,8 @@ class WarmChild:
         self._run: Run | None = None
         self._calls: set[asyncio.Task[None]] = set()
         self._ending = False
+        self._began = 0
+        """The last run whose handler was called."""
         self.kinds: frozenset[str] = frozenset()
         self.jobs = 0
         """Given to it so far."""
@@ -146,7 +149,7 @@ class WarmChild:
         """Give it a job and wait for what becomes of it; see `Processes.call`.
 
         Raises:
-            NotTaken: it was dead; no byte of the job was written.
+            NotTaken: it was dead, or died before it called the handler.
         """
         self.jobs += 1
         number = self.jobs
@@ -209,6 +212,8 @@ class WarmChild:
                 self._greet_with(message)
             case Unready(message=text):
                 self._greet_with(ChildError(f"a child process cannot use its registry: {text}; {ENVIRONMENT_HINT}"))
+            case Began(number=number):
+                self._began = number
             case LogLine():
                 self._log(message)
             case Progress(current=current, total=total, message=text) if self._ctx is not None:
@@ -290,6 +295,8 @@ class WarmChild:
         if self._answer is not None and not self._answer.done():
             if expected:
                 self._answer.cancel()  # it was ended by us
+            elif self._began < self.jobs:
+                self._answer.set_exception(NotTaken())
             else:
                 self._answer.set_exception(ChildDied(f"child process died: {self._story(how)}"))
         self._child.close()

@@ -34,7 +34,8 @@ class RuntimeConfig:
     cancel_grace_s: how long after the signal a handler that ignores a cancel or timeout is ended.
     slots: most slots of one queue. max_crashes: crashes after which a job is dead. max_abandoned_threads: while so many
     threads of handlers that ignored their end run on, no job is claimed that needs a thread. max_attempts: runs of a
-    job whose request and handler name none.
+    job whose request and handler name none. max_jobs, max_rss_mib: a process that has begun so many jobs, or has grown
+    so large, takes no more, finishes those that it has, and ends; 0 for never.
 
     Of handlers that run in child processes: max_jobs_per_child and max_child_rss_mib: a child that has had so many
     jobs, or has grown so large, is replaced after its job. child_memory_mib, child_processes, child_open_files: what
@@ -57,6 +58,8 @@ class RuntimeConfig:
     max_crashes: int = 3
     max_attempts: int = 5
     max_abandoned_threads: int = 16
+    max_jobs: int = 0
+    max_rss_mib: int = 0
     max_jobs_per_child: int = 0
     max_child_rss_mib: int = 0
     child_memory_mib: int = 0
@@ -116,7 +119,8 @@ class StoreConfig:
 
 
 _WHOLE: Final = frozenset(
-    {"slots", "max_crashes", "max_attempts", "max_abandoned_threads", "max_jobs_per_child", "max_child_rss_mib",
+    {"slots", "max_crashes", "max_attempts", "max_abandoned_threads", "max_jobs", "max_rss_mib",
+     "max_jobs_per_child", "max_child_rss_mib",
      "child_memory_mib", "child_processes", "child_open_files"}
 )  # fmt: skip
 _BOUNDS: Final[dict[str, tuple[float, float]]] = {
@@ -135,6 +139,8 @@ _BOUNDS: Final[dict[str, tuple[float, float]]] = {
     "max_crashes": limits.MAX_CRASHES,
     "max_attempts": limits.MAX_ATTEMPTS,
     "max_abandoned_threads": (1, limits.SLOTS_PER_PROCESS),
+    "max_jobs": (0, 1_000_000_000),
+    "max_rss_mib": (0, 1_000_000_000),
     "max_jobs_per_child": (0, 1_000_000_000),
     "max_child_rss_mib": (0, 1_000_000_000),
     "child_memory_mib": (0, 1_000_000_000),

@@ -51,6 +51,8 @@ SPARE_THREADS: Final = 8
 @rich_click.option("--name", metavar="LABEL", help="What people call this worker.")
 @rich_click.option("--drain", is_flag=True, help="Stop when nothing of these queues and kinds is ready or running.")
 @rich_click.option("--drain-all", is_flag=True, help="Stop when nothing waits for a later time either.")
+@rich_click.option("--max-jobs", type=click.IntRange(min=1), help="End after so many jobs, for a fresh start.")
+@rich_click.option("--max-rss-mib", type=click.IntRange(min=1), help="End when the process has grown so large, in MiB.")
 @rich_click.option("--grace", type=Duration(), help="How long handlers get to end at shutdown; 25s if not given.")
 @global_options
 @click.pass_context
@@ -62,12 +64,15 @@ def worker(
     name: str | None,
     drain: bool,
     drain_all: bool,
+    max_jobs: int | None,
+    max_rss_mib: int | None,
     grace: timedelta | None,
 ) -> None:
     """Run the jobs whose handlers are in REGISTRY of MODULE, found from the current directory.
 
     SIGTERM or Ctrl-C stops it: no new jobs, and handlers are told and get their grace. A second one ends them at once,
-    a third the process. Exit code 1 if work was abandoned or the store became unusable.
+    a third the process. --max-jobs and --max-rss-mib end it too, with code 0, once the jobs that run are done: for a
+    supervisor to start it anew. Exit code 1 if work was abandoned or the store became unusable.
 
     \b
     Example:
@@ -83,6 +88,8 @@ def worker(
         slots=slots,
         worker_name=name,
         shutdown_grace_s=None if grace is None else grace.total_seconds(),
+        max_jobs=max_jobs,
+        max_rss_mib=max_rss_mib,
     )
     _check_slots(settings)
     log_to_stderr(settings.log_level, settings.log_format)

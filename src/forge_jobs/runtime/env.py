@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from forge_jobs.clock import Clock
 from forge_jobs.config import RuntimeConfig
 from forge_jobs.ids import new_id
+from forge_jobs.observe import tell
 from forge_jobs.runtime.children import Children
 from forge_jobs.runtime.gauges import ProcessGauges
 from forge_jobs.runtime.handler import HandlerRegistry
@@ -19,6 +21,8 @@ from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.job import EnqueueRequest
 from forge_jobs.storage.types.metric import Tally
 from forge_jobs.storage.types.queue import QueueSettings
+
+log = logging.getLogger("forge_jobs.runtime")
 
 LONG_SILENCE: Final = 10
 """A process silent for this many stale thresholds is gone, whatever happened to the store."""
@@ -85,6 +89,10 @@ class RuntimeEnv:
     cron_due_us: int | None = None
     """When the next schedule is due, as the last pass over them saw it; None if none is."""
     children: Children = field(default_factory=Children)
+    retiring: bool = False
+    """It takes no more jobs, finishes those that it has, and ends."""
+    started: int = 0
+    """Jobs that it began to run."""
     running: RunningTable = field(init=False)
     exchanger: Exchanger = field(init=False)
     deadlines: Deadlines = field(init=False)
@@ -95,6 +103,20 @@ class RuntimeEnv:
     @property
     def clock(self) -> Clock:
         return self.storage.clock
+
+    @property
+    def leaving(self) -> bool:
+        """Whether no more jobs are taken, for good."""
+        return self.retiring or self.stopping.is_set()
+
+    def retire(self, why: str) -> None:
+        """Take no more jobs; the handlers that run hear nothing of it. `why` is the setting that asks for it."""
+        if not self.retiring:
+            self.retiring = True
+            tell(log, logging.INFO, "retiring", why=why, started=self.started, running=len(self.running))
+            self.heartbeat.mark_draining()
+            for line in self.exchanger.lines.values():
+                line.supervisor.look()
 
     def queue_settings(self, queue: str) -> QueueSettings:
         """The last settings read, or the defaults."""

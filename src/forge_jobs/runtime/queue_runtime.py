@@ -30,6 +30,7 @@ from forge_jobs.runtime.loops import (
     progress,
     reaper,
     rebalance,
+    retirement,
     unserved,
 )
 from forge_jobs.runtime.loops.heartbeat import Heartbeat
@@ -47,7 +48,7 @@ log = logging.getLogger("forge_jobs.runtime")
 
 LOOPS: Final[tuple[Loop, ...]] = (
     fence.LOOP, reaper.LOOP, rebalance.LOOP, cron.LOOP, cleanup.LOOP, progress.LOOP, lag.LOOP, unserved.LOOP,
-    metrics.LOOP, gauges.LOOP,
+    metrics.LOOP, gauges.LOOP, retirement.LOOP,
 )  # fmt: skip
 END_GRACE_S: Final = 2.0
 """How long handlers get to end after their tasks were cancelled."""

@@ -53,6 +53,7 @@ class Slot:
             return
         run = self._run = Run(self.env, self, job, handler, alone=alone)
         self.env.running.add(run)
+        self.env.started += 1
         self._next.set_result(run)
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from forge_jobs.runtime.children import ChildError
 from forge_jobs.runtime.executors.executor import Executor
 from forge_jobs.runtime.executors.warm_child import NotTaken, WarmChild, start_child
 from forge_jobs.runtime.find_registry import split_path
-from forge_jobs.runtime.handlers.child_pool import rss_mib
+from forge_jobs.runtime.gauges import rss_mib
 from forge_jobs.storage.error import ConfigError
 
 if TYPE_CHECKING:

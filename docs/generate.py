@@ -231,7 +231,7 @@ EVENTS: Final[Mapping[str, str]] = {
         "until some have ended. Find out where those handlers hang; give their calls timeouts."
     ),
     "child_unreadable": "A child process sent what is no message. Its job failed; it is replaced.",
-    "retiring": "The worker has done its share, or has grown too large. It takes no more jobs and ends with the last one.",
+    "retiring": "The worker has done its share, or has grown too large. It ends when the jobs that it runs are done.",
     "task_fault": "A task ended with an error during the shutdown.",
     "unfenced": "Heartbeats are accepted again; the worker goes on.",
     "upkeep_fault": "The table of jobs could not be vacuumed or analysed now. It is tried again after as many jobs.",

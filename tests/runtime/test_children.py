@@ -1,250 +1,335 @@
-"""Handlers in child processes: what they can use, what they cannot harm, and how they end."""
+"""Child processes: how they start, what they get, how their groups end, and that none outlives its worker."""
 
 from __future__ import annotations
 
-import logging
+import asyncio
+import contextlib
 import os
 import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import pytest
+import pytest_asyncio
 
-from forge_jobs import HandlerRegistry, JobCtx, QueueRuntime, StoreConfig, open_storage
-from forge_jobs.storage.error import ConfigError
-from forge_jobs.storage.types.queue import QueueChange
+from forge_jobs.runtime.children import Child, ChildError, Children, Exit, environment
 from forge_jobs.testing.cluster import until
 
-from . import child_handlers
-from .world import World, scaled
+
+@pytest_asyncio.fixture
+async def children() -> AsyncIterator[Children]:
+    made = Children()
+    yield made
+    await made.close()
 
 
-async def work(world: World, slots: int = 1, **config: Any) -> QueueRuntime:
-    world.handlers = child_handlers.handlers
-    return await world.work(slots, config=scaled(**config), registry=child_handlers.PATH)
+async def output(child: Child) -> str:
+    """What it writes until it exits."""
+    chunks: list[bytes] = []
+    child.stdout.listen(chunks.append)
+    await child.wait()
+    child.stdout.read_rest()
+    child.close()
+    return b"".join(chunks).decode()
 
 
-async def said(world: World, kind: str, payload: Any = None) -> str:
-    """What the handler said it saw."""
-    detail = await world.when(await world.put(kind, payload or {}), "dead", within_s=15)
-    return detail.row.last_error or ""
+async def says(children: Children, script: str, **options: object) -> str:
+    child = await children.start(["sh", "-c", script], env=environment(), **options)  # type: ignore[arg-type]
+    return await output(child)
 
 
-async def test_a_child_is_kept_for_the_next_job_in_a_group_of_its_own(world: World) -> None:
-    await work(world)
-    first, second = await said(world, "pid"), await said(world, "pid")
-    assert first == second
-    pid, _, group = first.split()
-    assert pid == group
-    assert pid != str(os.getpid())
+def alive(pid: int) -> bool:
+    """Whether it runs; one that nobody waited for yet does not."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
-async def test_what_a_handler_prints_is_no_message_and_is_logged(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "forge_jobs.job")
-    await work(world)
-    await world.when(await world.put("talk"), "done", within_s=15)
-    await until(lambda: "hello" in caplog.text, what="logged")
+def family_of_name(name: str) -> list[int]:
+    """Children of this process, and theirs, that run a program of this name."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.name() == name:
+                found.append(process.pid)
+    return found
 
 
-async def test_a_child_has_a_small_environment_and_what_it_is_given(
-    world: World, monkeypatch: pytest.MonkeyPatch
+# What a child gets
+
+
+async def test_a_child_gets_the_base_variables_and_those_that_are_given(
+    children: Children, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_PASSWORD", "secret")
-    monkeypatch.setenv("APP_SETTINGS", "test")
-    await work(world, child_env=["APP_SETTINGS"])
-    names = set((await said(world, "environment")).split())
-    assert "APP_SETTINGS" in names
-    assert names <= {"APP_SETTINGS", "PATH", "HOME", "LANG", "TZ"}
+    monkeypatch.setenv("WANTED", "yes")
+    monkeypatch.setenv("HOME", "/somewhere")
+    monkeypatch.delenv("TZ", raising=False)
+    env = environment(inherit=["WANTED", "ABSENT"], given={"LANG": "C", "OWN": "1 2"})
+    child = await children.start(["/usr/bin/env"], env=env)
+    lines = (await output(child)).splitlines()
+    assert sorted(lines) == sorted(["HOME=/somewhere", "LANG=C", "OWN=1 2", f"PATH={os.environ['PATH']}", "WANTED=yes"])
 
 
-async def test_programs_that_a_handler_starts_do_not_get_the_pipes(world: World) -> None:
-    await work(world)
-    assert await said(world, "descriptors") == "0 1 2 3"  # 3 is the directory that it lists
+async def test_a_child_has_no_descriptors_but_its_own(children: Children) -> None:
+    kept = os.open("/", os.O_RDONLY)
+    os.set_inheritable(kept, True)
+    try:
+        listing = "import os; print(*[fd for fd in range(256) if os.path.exists(f'/proc/self/fd/{fd}')])"
+        child = await children.start([sys.executable, "-I", "-c", listing], env=environment())
+        assert (await output(child)).split() == ["0", "1", "2"]
+        child = await children.start([sys.executable, "-I", "-c", listing], env=environment(), private=True)
+        assert (await output(child)).split() == ["0", "1", "2", "3", "4"]
+    finally:
+        os.close(kept)
 
 
-async def test_ctx_in_a_child_refuses_what_needs_the_store(world: World) -> None:
-    await work(world)
-    assert await said(world, "no_store") == "ctx.storage ctx.router ctx.transaction()"
+async def test_a_child_leads_a_session_and_group_of_its_own(children: Children) -> None:
+    child = await children.start(["sleep", "60"], env=environment())
+    assert os.getpgid(child.pid) == os.getsid(child.pid) == child.pid
+    await child.end()
+    child.close()
 
 
-async def test_ctx_rate_limit_works_in_a_child(world: World) -> None:
-    await world.storage.rate_limits.ensure(_pot())
-    await work(world)
-    assert await said(world, "budget") == "Granted Refused True"
+async def test_a_child_starts_with_default_signals(children: Children) -> None:
+    """An ignored signal passes through exec: a child that ignores SIGTERM for no reason cannot be ended kindly."""
+    then = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    try:
+        child = await children.start(["grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status"], env=environment())
+        ignored = {line.split()[0]: int(line.split()[1], 16) for line in (await output(child)).splitlines()}
+    finally:
+        signal.signal(signal.SIGTERM, then)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
+    assert not ignored["SigBlk:"]
+    assert not ignored["SigIgn:"] & (1 << (signal.SIGTERM - 1) | 1 << (signal.SIGPIPE - 1))
 
 
-def _pot() -> Any:
-    handlers = HandlerRegistry()
-    handlers.limit("pot", capacity=3, refill_per_s=0)
-    return handlers.limits()[0]
+async def test_nothing_of_an_argument_is_read_by_a_shell(children: Children, tmp_path: Path) -> None:
+    odd = "$(touch pwned); `id` \n ' \" * é\udcff"
+    child = await children.start(["printf", "%s", odd], env=environment(), cwd=tmp_path)
+    chunks: list[bytes] = []
+    child.stdout.listen(chunks.append)
+    await child.wait()
+    child.stdout.read_rest()
+    child.close()
+    assert b"".join(chunks) == os.fsencode(odd)
+    assert not list(tmp_path.iterdir())
 
 
-async def test_follow_ups_that_do_not_fit_into_a_frame_are_refused(world: World) -> None:
-    await work(world)
-    assert "are more than the 2097152" in await said(world, "big_follow_up")
+async def test_private_pipes_are_descriptors_3_and_4(children: Children) -> None:
+    child = await children.start(["sh", "-c", "cat <&3 >&4"], env=environment(), private=True)
+    assert child.inlet is not None
+    assert child.outlet is not None
+    got = bytearray()
+    child.outlet.listen(got.extend)
+    child.inlet.write(b"x" * 3_000_000)
+    child.inlet.close_when_sent()
+    assert await child.wait() == Exit(code=0)
+    child.outlet.read_rest()
+    child.close()
+    assert len(got) == 3_000_000
 
 
-async def test_a_payload_that_does_not_fit_into_a_frame_fails_its_job(tmp_path: Path) -> None:
-    config = StoreConfig(payload_max=8 * 2**20)
-    async with open_storage(f"sqlite:///{tmp_path}/jobs.db", config=config) as storage:
-        world = World(storage, None)
-        await work(world)
-        detail = await world.when(await world.put("pid", "x" * 3_000_000), "failed")
-        assert "does not fit into a child process" in (detail.row.last_error or "")
-        assert await said(world, "pid")
-        await world.close()
+async def test_limits_are_set_before_the_program_runs(children: Children) -> None:
+    assert (await says(children, "ulimit -n", rlimits={"NOFILE": 77})).strip() == "77"
 
 
-async def test_a_process_that_a_handler_forks_says_nothing_in_its_name(world: World) -> None:
-    await work(world)
-    await world.when(await world.put("fork"), "done", within_s=15)
-
-
-# Death
-
-
-@pytest.mark.parametrize(
-    ("how", "cause"),
-    [
-        ({"code": 3}, "exit 3: last words"),
-        ({"code": 0}, "exit 0: last words"),
-        ({"signal": int(signal.SIGKILL)}, "killed by signal 9 (SIGKILL)"),
-        ({"signal": int(signal.SIGSEGV)}, "killed by signal 11 (SIGSEGV)"),
-    ],
-)
-async def test_the_death_of_a_child_is_a_crash_of_its_job_alone(world: World, how: Any, cause: str) -> None:
-    await work(world, slots=3)
-    neighbour = await world.put("sleep", {"s": 1.0})
-    detail = await world.when(await world.put("die", how, max_attempts=1), "dead", "failed", within_s=15)
-    assert (detail.row.dead_reason, detail.row.crashes) == ("exhausted", 1)
-    assert [(entry.kind_of_error, entry.message) for entry in detail.history] == [
-        ("crash", f"child process died: {cause}")
-    ]
-    other = await world.when(neighbour, "done", within_s=15)
-    assert (other.row.fence, other.row.crashes) == (1, 0)
-
-
-async def test_a_job_that_kills_every_child_ends_dead(world: World) -> None:
-    await world.storage.queues.ensure("default", QueueChange(backoff_enabled=False))
-    await work(world, slots=2)
-    detail = await world.when(await world.put("die", {"code": 1}, max_attempts=9), "dead", within_s=20)
-    assert (detail.row.dead_reason, detail.row.crashes, detail.row.attempts) == ("crashed", 3, 3)
-    assert await said(world, "pid")
-
-
-async def test_a_child_that_died_while_idle_costs_no_job_anything(world: World) -> None:
-    await work(world)
-    first = (await said(world, "pid")).split()[0]
-    os.kill(int(first), signal.SIGKILL)
-    job_id = await world.put("pid")
-    detail = await world.when(job_id, "dead", within_s=15)
-    assert (detail.row.crashes, detail.row.fence) == (0, 1)
-    assert (detail.row.last_error or "").split()[0] != first
-
-
-async def test_a_child_that_breaks_the_protocol_fails_its_job_and_is_replaced(world: World) -> None:
-    await work(world)
-    first = await said(world, "pid")
-    detail = await world.when(await world.put("garble"), "failed", within_s=15)
-    assert "sent what cannot be read" in (detail.row.last_error or "")
-    assert await said(world, "pid") != first
-
-
-async def test_sigterm_for_all_processes_of_a_service_does_not_end_a_working_child(world: World) -> None:
-    await work(world)
-    assert await said(world, "term") == "still here"
-
-
-async def test_a_timeout_ends_the_whole_group(world: World, tmp_path: Path) -> None:
-    mark = f"forge-test-{os.getpid()}"
-    await work(world)
-    started = tmp_path / "started"
-    job_id = await world.put("grandchild", {"file": str(started), "mark": mark})
-    await until(started.exists, within_s=15, what="the grandchild at work")
-    detail = await world.when(job_id, "failed", within_s=15)
-    assert [entry.kind_of_error for entry in detail.history] == ["timeout"]
-    await until(lambda: mark not in _command_lines(), within_s=5, what="the grandchild gone")
-    assert await said(world, "pid")
-
-
-def _command_lines() -> str:
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            found.append((process / "cmdline").read_bytes().decode(errors="replace"))
-        except OSError:
-            pass
-    return "\n".join(found)
-
-
-async def test_no_child_outlives_its_runtime(world: World) -> None:
-    runtime = await work(world, slots=2)
-    pid = int((await said(world, "pid")).split()[0])
-    await world.put("sleep", {"s": 30})
-    await until(lambda: len(runtime.env.running) == 1, what="running")
-    await runtime.stop(0)
-    await until(lambda: not Path(f"/proc/{pid}").exists(), what="the child gone")
-
-
-# Limits
-
-
-async def test_a_child_is_replaced_after_its_share_of_jobs(world: World) -> None:
-    await work(world, max_jobs_per_child=2)
-    pids = [await said(world, "pid") for _ in range(4)]
-    assert pids[0] == pids[1] != pids[2] == pids[3]
-
-
-async def test_a_child_that_grew_too_large_is_replaced(world: World) -> None:
-    await work(world, max_child_rss_mib=150)
-    pids = [await said(world, "grow") for _ in range(4)]
-    assert len(set(pids)) > 1
-
-
-async def test_a_child_gets_the_limits_of_the_system_that_are_asked_for(world: World) -> None:
-    await work(world, child_memory_mib=1500, child_open_files=77)
-    assert await said(world, "limits") == "77 1500"
-    detail = await world.when(await world.put("memory"), "failed", within_s=15)
-    assert "MemoryError" in (detail.row.last_error or "")
-    assert detail.row.crashes == 0
-
-
-# What is refused at the start
-
-
-async def refusal(world: World, registry: str | None, handlers: HandlerRegistry | None = None) -> str:
-    world.handlers = handlers or child_handlers.handlers
-    with pytest.raises(ConfigError) as caught:
-        await world.work(registry=registry)
-    return str(caught.value)
-
-
-async def test_a_runtime_that_does_not_know_the_path_of_its_handlers_does_not_start(world: World) -> None:
-    text = await refusal(world, None)
-    assert "run in child processes" in text
-    assert "registry='app:handlers'" in text
+# How a start fails
 
 
 @pytest.mark.parametrize(
-    ("registry", "named"),
+    ("argv", "options", "message"),
     [
-        ("child_handlers", "not of the form MODULE:REGISTRY"),
-        ("no.such.module:handlers", "there is no module 'no.such.module'"),
-        ("runtime.child_handlers:nothing", "has no 'nothing'"),
-        ("runtime.child_handlers:LONG_S", "is a float, not a HandlerRegistry"),
-        ("runtime.table:handlers", "has no handler with executor='process' for kind 'big_follow_up'"),
+        (["no-such-program"], {}, "spawn 'no-such-program': No such file or directory"),
+        (["/etc/passwd"], {}, "spawn '/etc/passwd': Permission denied"),
+        (["true"], {"cwd": "/nowhere"}, "spawn 'true' in '/nowhere': No such file or directory"),
+        (["true", "a\0b"], {}, r"spawn 'true': 'a\x00b' holds a NUL character"),
+        (["true"], {"rlimits": {"SPEED": 1}}, "spawn 'true' with limits {'SPEED': 1}: its description is not legal"),
+        (["true", "x" * 3_000_000], {}, "spawn 'true': Argument list too long"),
     ],
 )
-async def test_a_path_that_leads_elsewhere_is_refused(world: World, registry: str, named: str) -> None:
-    assert named in await refusal(world, registry)
+async def test_what_cannot_be_started_is_told_with_the_reason(
+    children: Children, argv: list[str], options: dict[str, object], message: str
+) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(ChildError) as caught:
+        await children.start(argv, env=environment(), **options)  # type: ignore[arg-type]
+    assert str(caught.value) == message
+    assert len(os.listdir("/proc/self/fd")) <= before + 1  # the guard's socket
+    assert await says(children, "echo on") == "on\n"
 
 
-async def test_handlers_of_other_executors_need_no_path(world: World) -> None:
-    @world.handlers.handler("plain")
-    def plain(ctx: JobCtx) -> None: ...
+async def test_a_script_without_an_interpreter_line_is_not_given_to_a_shell(children: Children, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("echo from a shell\n")
+    script.chmod(0o755)
+    with pytest.raises(ChildError, match="Exec format error"):
+        await children.start([str(script)], env=environment())
 
-    await world.work()
-    await world.when(await world.put("plain"), "done")
-    assert isinstance(await world.put("later", delay=1), str)
+
+# How children end
+
+
+async def test_how_a_child_ended_is_told(children: Children) -> None:
+    assert [
+        str(await (await children.start(["sh", "-c", script], env=environment())).wait())
+        for script in ("exit 0", "exit 7", "kill -9 $$", "kill -40 $$")
+    ] == ["exit 0", "exit 7", "killed by signal 9 (SIGKILL)", "killed by signal 40"]
+
+
+async def test_the_end_takes_the_whole_group(children: Children, tmp_path: Path) -> None:
+    script = "sleep 60 & echo $! > one; sh -c 'sleep 60 & echo $! > two; wait' & wait"
+    child = await children.start(["sh", "-c", script], env=environment(), cwd=tmp_path)
+    await until(lambda: (tmp_path / "two").exists() and (tmp_path / "two").read_text(), what="both run")
+    pids = [int((tmp_path / name).read_text()) for name in ("one", "two")]
+    assert all(map(alive, pids))
+    began = time.monotonic()
+    await child.end()
+    assert time.monotonic() - began < 1.5
+    assert child.exit == Exit(signal=15)
+    assert not any(map(alive, pids))
+    child.close()
+
+
+async def test_a_group_that_ignores_the_request_is_gone_within_three_seconds(
+    children: Children, tmp_path: Path
+) -> None:
+    script = (
+        "trap '' TERM; sh -c 'trap \"\" TERM; echo $$ > one; while :; do sleep 1; done' & while :; do sleep 1; done"
+    )
+    child = await children.start(["sh", "-c", script], env=environment(), cwd=tmp_path)
+    await until(lambda: (tmp_path / "one").exists() and (tmp_path / "one").read_text(), what="it runs")
+    began = time.monotonic()
+    await child.end()
+    took = time.monotonic() - began
+    assert 1.9 < took < 3
+    assert child.exit == Exit(signal=9)
+    assert not alive(int((tmp_path / "one").read_text()))
+    child.close()
+
+
+async def test_a_daemon_that_holds_the_pipes_is_not_waited_for(children: Children, tmp_path: Path) -> None:
+    script = "setsid sh -c 'echo $$ > pid; exec sleep 60' & while [ ! -s pid ]; do sleep 0.01; done; echo said"
+    child = await children.start(["sh", "-c", script], env=environment(), cwd=tmp_path)
+    try:
+        async with asyncio.timeout(3):
+            assert await output(child) == "said\n"
+            await child.end()
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+async def test_what_a_child_leaves_in_its_group_is_ended_when_it_exits(children: Children, tmp_path: Path) -> None:
+    child = await children.start(["sh", "-c", "sleep 60 & echo $! > pid"], env=environment(), cwd=tmp_path)
+    await child.wait()
+    left = int((tmp_path / "pid").read_text())
+    assert await child.until_gone(3)
+    assert not alive(left)
+    child.close()
+
+
+async def test_a_program_that_becomes_a_daemon_is_let_go(children: Children, tmp_path: Path) -> None:
+    """It leaves the group after its parent is over."""
+    script = "(sleep 0.2; exec setsid sh -c 'echo $$ > pid; exec sleep 60') &"
+    child = await children.start(["sh", "-c", script], env=environment(), cwd=tmp_path)
+    await child.wait()
+    assert await child.until_gone(3)
+    await until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), what="it tells its number")
+    daemon = int((tmp_path / "pid").read_text())
+    assert alive(daemon)
+    os.kill(daemon, signal.SIGKILL)
+    child.close()
+
+
+async def test_a_start_that_is_given_up_leaves_no_child(children: Children) -> None:
+    await says(children, "true")
+    for _ in range(20):
+        starting = asyncio.ensure_future(children.start(["sleep", "61"], env=environment()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+    await until(lambda: not family_of_name("sleep"), what="no sleep of ours is left")
+
+
+async def test_closing_ends_the_children_and_the_guard() -> None:
+    made = Children()
+    running = [await made.start(["sleep", "62"], env=environment()) for _ in range(5)]
+    began = time.monotonic()
+    await made.close()
+    assert time.monotonic() - began < 2
+    assert [str(child.exit) for child in running] == ["killed by signal 15 (SIGTERM)"] * 5
+    assert not psutil.Process().children(recursive=True)
+    with pytest.raises(ChildError, match="shutting down"):
+        await made.start(["true"], env=environment())
+    for child in running:
+        child.close()
+
+
+# When somebody is killed
+
+
+async def test_the_kernel_ends_the_children_of_a_killed_guard(children: Children) -> None:
+    child = await children.start(["sh", "-c", "trap '' TERM; while :; do sleep 1; done"], env=environment())
+    psutil.Process().children()[0].kill()
+    async with asyncio.timeout(3):
+        assert await child.wait() == Exit(signal=9)
+        await until(lambda: not alive(child.pid), what="the child is over")
+    child.close()
+    assert await says(children, "echo again") == "again\n"  # by a new guard
+
+
+async def test_a_service_manager_that_stops_everything_does_not_stop_the_guard(children: Children) -> None:
+    await says(children, "true")
+    guard = psutil.Process().children()[0]
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        guard.send_signal(number)
+    assert await says(children, "echo still") == "still\n"
+    assert guard.is_running()
+
+
+WORKER = """
+    import asyncio, os, sys
+    from forge_jobs.runtime.children import Children, environment
+
+    async def main():
+        children = Children()
+        stubborn = "trap '' TERM; while :; do sleep 1; done"
+        for argv in (["sleep", "63"], ["sh", "-c", stubborn], ["sh", "-c", stubborn + " & sleep 63"]):
+            await children.start(argv, env=environment())
+        if os.fork() == 0:  # a copy of the socket that the guard watches
+            os.closerange(0, 3)
+            os.execvp("sleep", ["sleep", "64"]) if len(sys.argv) > 1 else __import__("time").sleep(64)
+        print("started", flush=True)
+        await asyncio.sleep(60)
+
+    asyncio.run(main())
+"""
+
+
+async def test_no_child_outlives_a_killed_worker() -> None:
+    worker = subprocess.Popen([sys.executable, "-c", textwrap.dedent(WORKER)], stdout=subprocess.PIPE)
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == b"started\n"
+    family = psutil.Process(worker.pid).children(recursive=True)
+    guards = [p for p in family if "guard.py" in " ".join(p.cmdline())]
+    own_fork = [p for p in family if p.ppid() == worker.pid and p not in guards]
+    theirs = [p for p in family if p not in own_fork]
+    assert len(guards) == 1
+    assert len(theirs) >= 5
+    worker.kill()
+    worker.wait()
+    try:
+        await until(lambda: not any(alive(p.pid) for p in theirs), within_s=4, what="all are gone")
+    finally:
+        worker.stdout.close()
+        for process in own_fork:
+            process.kill()

@@ -12,6 +12,9 @@ from typing import Final
 from forge_jobs.runtime.children.pipes import Inlet, Outlet
 
 TERM_S: Final = 2.0
+STOP_LOOK_S: Final = 0.5
+"""How long after a child was asked to stop, not by us, it is looked whether the worker is asked too: a service manager
+tells both in the same moment, and then nothing went wrong with the job."""
 GONE_S: Final = 3.0
 """After this long nothing is left of a group that was told to end, SIGKILL included."""
 
@@ -29,6 +32,11 @@ class Exit:
         if os.WIFSIGNALED(status):
             return cls(signal=os.WTERMSIG(status))
         return cls(code=os.WEXITSTATUS(status))
+
+    @property
+    def asked_to_stop(self) -> bool:
+        """Whether it ended by a signal that asks for that."""
+        return self.signal in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
     def __str__(self) -> str:
         if self.signal is None:

@@ -26,6 +26,7 @@ log = logging.getLogger("forge_jobs.children")
 GUARD: Final = Path(__file__).with_name("guard.py")
 START_S: Final = 10.0
 """How long starting a child may take, exec included: on a network file system it may hang."""
+LOST_WAIT_S: Final = 0.5
 KILLED: Final = Exit(signal=9)
 
 
@@ -67,6 +68,12 @@ class Children:
             self._guard = GuardLink()
         return await self._guard.start(spec, stdin=stdin, private=private)
 
+    @property
+    def running(self) -> list[Child]:
+        """Those that have not ended."""
+        watched = self._guard.watched if self._guard is not None else []
+        return [child for child in watched if child.pid and child.running]
+
     async def close(self) -> None:
         """End every child's group, SIGTERM, 2 s, SIGKILL, and the guard. No child can be started after."""
         self._closed = True
@@ -100,6 +107,11 @@ class GuardLink:
         self._starting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self.lost = False
         """The guard is gone, and its children with it."""
+
+    @property
+    def watched(self) -> list[Child]:
+        """Those of which something may be left."""
+        return list(self._children.values())
 
     async def start(self, spec: dict[str, Any], *, stdin: bool, private: bool) -> Child:
         self._number += 1
@@ -208,6 +220,8 @@ class GuardLink:
         self.lost = True
         self._loop.remove_reader(self._channel)
         self._channel.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(LOST_WAIT_S)  # it has closed its socket: it is ending or over
         if self._children:
             log.error("guard_lost children=%d", len(self._children))
         for child in self._children.values():
@@ -223,7 +237,7 @@ class GuardLink:
 
     async def close(self) -> None:
         """Shut the connection, which tells the guard to end everything; wait until it has."""
-        watched = list(self._children.values())
+        watched = self.watched
         if not self.lost:
             self._channel.shutdown(socket.SHUT_WR)
         until = time.monotonic() + GONE_S + 1

@@ -33,6 +33,8 @@ FRAME = struct.Struct("!BBxxII")  # operation, descriptors, child's number, mill
 START, END = 1, 2
 DESCRIPTORS_MAX = 16
 TERM_S = 2.0
+LEFT_S = 1.0
+"""How long after a child's own end what it left in its group may go on: a daemon is just about to leave the group."""
 GIVE_UP_S = 1.0
 """After SIGKILL. What is left then cannot be killed, by right or because it waits for a device."""
 LOOK_S = 0.02
@@ -52,6 +54,7 @@ class Group:
         self.report_fd: int | None = report_fd
         """Closed by exec, or tells why there was none."""
         self.exited = False
+        self.term_at: float | None = None
         self.kill_at: float | None = None
         self.killed_at: float | None = None
 
@@ -76,7 +79,10 @@ class Group:
         self.signal(signal.SIGTERM)
         self.kill_at = min(now + term_s, self.kill_at or now + term_s)
 
-    def kill_if_due(self, now: float) -> None:
+    def signal_if_due(self, now: float) -> None:
+        if self.term_at is not None and now >= self.term_at:
+            self.term_at = None
+            self.end(TERM_S, now)
         if self.kill_at is not None and now >= self.kill_at:
             self.killed_at = self.killed_at or now
             self.signal(signal.SIGKILL)
@@ -252,11 +258,11 @@ class Guard:
                 self._started(group)
             group.exited = True
             self._tell(n=group.number, status=status)
-            group.end(TERM_S, time.monotonic())  # what it left behind in its group
+            group.term_at = time.monotonic() + LEFT_S
 
     def _kill_and_forget(self, now: float) -> None:
         for group in list(self.groups.values()):
-            group.kill_if_due(now)
+            group.signal_if_due(now)
             if group.exited and (not group.signal(0) or group.unkillable(now)):
                 del self.groups[group.pid]
                 self._tell(n=group.number, gone=True)

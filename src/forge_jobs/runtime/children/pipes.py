@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import sys
+import termios
 from collections.abc import Callable
 from typing import Final
 
@@ -90,8 +93,15 @@ class Inlet:
         return self._fd < 0
 
     @property
-    def pending_bytes(self) -> int:
-        return len(self._kept)
+    def untaken_bytes(self) -> int:
+        """How much of what was written the child has not read, whether or not it lives. 0 where that is not known."""
+        if self.closed:
+            return 0
+        try:
+            in_pipe = int.from_bytes(fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+        except OSError:
+            in_pipe = 0
+        return in_pipe + len(self._kept)
 
     def write(self, data: bytes) -> int:
         """Send `data` after what is kept already; how many bytes went out at once.

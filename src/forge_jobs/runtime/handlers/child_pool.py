@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("forge_jobs.worker_pool")
 
 EARLY_S: Final = 1.0
-"""A child that dies younger than this is started anew after a while."""
+"""A child that dies younger than this and without having answered is started anew after a while."""
 RESPAWN_S: Final = (0.1, 30.0)
 
 
@@ -129,7 +129,7 @@ class ChildPool:
             self.returned(child)
             await child.over.wait()
             young = time.monotonic() - child.started_at < EARLY_S
-            early = early + 1 if child.faulty and young else 0
+            early = early + 1 if child.faulty and young and not child.jobs else 0
             child = None
             if early:
                 await self._back_off(early)

@@ -99,7 +99,7 @@ def read_line(line: bytes, job_id: str, *, require_id: bool) -> Message:
     """
     try:
         said = _decode(line)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         raise ProtocolError(f"worker wrote a line that is not JSON: {_shown(line)}") from None
     if not isinstance(said, dict):
         raise ProtocolError(f"worker wrote a line that is not a JSON object: {_shown(line)}")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import signal
 import time
 from typing import TYPE_CHECKING, Final
 
 from forge_jobs.runtime.cancel import CancelReason
 from forge_jobs.runtime.children import Child, Exit
+from forge_jobs.runtime.children.child import STOP_LOOK_S
 from forge_jobs.runtime.children.lines import Lines, LineTooLong, LogLines
 from forge_jobs.runtime.context import run_of
 from forge_jobs.runtime.handlers import line_protocol as protocol
@@ -30,9 +29,6 @@ CLOSE_S: Final = 5.0
 """How long a child gets to exit after its input was closed."""
 KILL_WAIT_S: Final = 1.5
 """How long the end of a run waits for the end of its child. SIGKILL comes after 2 s; a job does not wait for that."""
-STOP_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-STOP_LOOK_S: Final = 0.5
-"""How long after such a death it is seen whether the worker is to stop too."""
 LAST_WORDS: Final = 256
 
 
@@ -57,6 +53,9 @@ class PooledChild:
         self.over = asyncio.Event()
         self._ctx: JobCtx | None = None
         self._answer: asyncio.Future[JobOutcome] | None = None
+        self._request_bytes = 0
+        self._let_go = False
+        """We ended it, or let it exit."""
         self._stdin = child.stdin
         self._lines = Lines(protocol.LINE_BYTES)
         self._log = LogLines(self._log_line)
@@ -75,9 +74,10 @@ class PooledChild:
         """Give it a job and wait for its answer.
 
         Raises:
-            NotTaken: it was gone before; no byte of the job was written.
+            NotTaken: it was gone before it read any of it.
             ChildDied: it ended while it had the job.
         """
+        self._request_bytes = len(request)
         sent = self._stdin.write(request)
         if self._stdin.broken and not sent:
             self._fault("it closed its input")
@@ -96,21 +96,19 @@ class PooledChild:
             raise
         except ChildDied:
             how = self.child.exit
-            if how is not None and how.signal in STOP_SIGNALS:
-                # A service manager may have told the worker and its children to stop in the same moment.
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(ctx.cancel.wait(), STOP_LOOK_S)
+            if how is not None and how.asked_to_stop:
+                await ctx.cancel.fired_within(STOP_LOOK_S)
             raise
 
     def end(self) -> None:
         """End its group; what it says from now on does not matter."""
-        self.retired = True
+        self.retired = self._let_go = True
         self.child.begin_end()
 
     def close(self) -> None:
         """Let it exit by itself, between jobs: it sees the end of its input, and is ended if it does not go."""
         if not self.retired:
-            self.retired = True
+            self.retired = self._let_go = True
             self._stdin.close_when_sent()
             asyncio.get_running_loop().call_later(CLOSE_S, self.child.begin_end)
 
@@ -135,6 +133,10 @@ class PooledChild:
             return
         except protocol.ProtocolError as error:
             self._refuse(str(error))
+            return
+        except Exception:  # a fault of ours must not leave the job without an end
+            log.exception("line_fault kind=%s", self.pool.kind)
+            self._refuse("what the worker wrote could not be handled")
             return
         if self._ctx is not None:
             return
@@ -200,22 +202,23 @@ class PooledChild:
 
     def _on_end_of_output(self) -> None:
         if self.child.running:
-            self.faulty = self.faulty or not self.retired
             self.retired = True
             asyncio.get_running_loop().call_later(EXIT_S, self.child.begin_end)
 
     def _on_exit(self, how: Exit) -> None:
         """What it left in its pipes counts: it may have answered and exited."""
-        expected, self.retired = self.retired, True
+        self.retired = True
+        untaken = self._stdin.untaken_bytes
         self.child.stdout.read_rest()
         self.child.stderr.read_rest()
         self._log.feed(b"")
-        if self._answer is not None or not expected:
+        if self._answer is not None or not self._let_go:
             self.faulty = True
             log.warning("child_died kind=%s pid=%d cause=%s", self.pool.kind, self.child.pid, how)
         answer, self._answer, self._ctx = self._answer, None, None
         if answer is not None and not answer.done():
-            answer.set_exception(ChildDied(self._story(how)))
+            untouched = self._request_bytes > 0 and untaken >= self._request_bytes
+            answer.set_exception(NotTaken() if untouched else ChildDied(self._story(how)))
         self.child.close()
         self.over.set()
         self.pool.ended(self)

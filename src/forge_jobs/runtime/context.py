@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from forge_jobs import limits
 from forge_jobs.clock import from_us
 from forge_jobs.ids import JobId, new_id, new_ids
+from forge_jobs.runtime.executors.run_sync import run_from_thread
 from forge_jobs.runtime.rate_limit import RateLimiter, StoreRateLimiter
 from forge_jobs.runtime.routing import Router
 from forge_jobs.runtime.transaction import HandlerTransaction
@@ -65,7 +66,7 @@ class JobCtx:
     def rate_limit(self) -> RateLimiter:
         """Budgets by scope that the whole cluster shares. A refused handler usually returns
         `Throttled(refused.retry_after, cool_down=False)`."""
-        return StoreRateLimiter(self.storage.rate_limits, self.cancel, self._left_s)
+        return StoreRateLimiter(self.storage.rate_limits, self.cancel, self.left_s)
 
     @property
     def job_id(self) -> JobId:
@@ -114,7 +115,7 @@ class JobCtx:
     @property
     def deadline(self) -> datetime | None:
         """When the handler's timeout ends this run; None without a timeout."""
-        timeout = self._run.handler.options.timeout_s
+        timeout = self._run.timeout_s
         return None if timeout is None else from_us(self._run.job.started_us) + timedelta(seconds=timeout)
 
     @property
@@ -204,10 +205,23 @@ class JobCtx:
         """
         return HandlerTransaction(self._run, finish=finish)
 
+    def run_sync(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the event loop of the worker and wait for what it gives: for handlers that are plain
+        functions.
+
+            ctx.run_sync(ctx.enqueue(EnqueueRequest("receipt_send", payload)))
+
+        Raises:
+            InvalidInput: this is the event loop, where one awaits.
+            LostOwnership: the handler was left to itself after its timeout or cancel; its job has ended without it.
+            Exception: whatever the coroutine raises.
+        """
+        return run_from_thread(self._run, work)
+
     def __repr__(self) -> str:
         return f"JobCtx(job_id={self.job_id}, process_id={self.process_id}, host_id={self.host_id})"
 
-    def _left_s(self) -> float | None:
+    def left_s(self) -> float | None:
         """How long the handler's timeout leaves this run."""
         deadline = self.deadline
         if deadline is None:
@@ -216,6 +230,11 @@ class JobCtx:
 
     def _fill(self, request: EnqueueRequest) -> EnqueueRequest:
         return self._run.env.fill(request)
+
+
+def run_of(ctx: JobCtx) -> Run:
+    """What is behind a context, for the handlers that come with the project."""
+    return ctx._run
 
 
 class JobLog(logging.LoggerAdapter[logging.Logger]):

@@ -18,6 +18,8 @@ from forge_jobs.runtime.deadlines import Deadlines
 from forge_jobs.runtime.deaths import Deaths
 from forge_jobs.runtime.env import RuntimeEnv
 from forge_jobs.runtime.exchange import Exchanger, Line
+from forge_jobs.runtime.executors.process import Processes
+from forge_jobs.runtime.executors.thread import Threads
 from forge_jobs.runtime.handler import HandlerRegistry
 from forge_jobs.runtime.lifespan import Life
 from forge_jobs.runtime.loops import (
@@ -30,6 +32,7 @@ from forge_jobs.runtime.loops import (
     progress,
     reaper,
     rebalance,
+    retirement,
     unserved,
 )
 from forge_jobs.runtime.loops.heartbeat import Heartbeat
@@ -47,12 +50,14 @@ log = logging.getLogger("forge_jobs.runtime")
 
 LOOPS: Final[tuple[Loop, ...]] = (
     fence.LOOP, reaper.LOOP, rebalance.LOOP, cron.LOOP, cleanup.LOOP, progress.LOOP, lag.LOOP, unserved.LOOP,
-    metrics.LOOP, gauges.LOOP,
+    metrics.LOOP, gauges.LOOP, retirement.LOOP,
 )  # fmt: skip
 END_GRACE_S: Final = 2.0
 """How long handlers get to end after their tasks were cancelled."""
 SETTLE_GRACE_S: Final = 2.0
 """How long the shutdown tries to record what ended."""
+RESIDENTS_GRACE_S: Final = 5.0
+"""How long handlers get to end what they kept for the runtime, once no job runs."""
 DRAIN_LOOK_S: Final = 0.05
 DRAIN_LOOK_MAX_S: Final = 0.5
 
@@ -73,7 +78,8 @@ class QueueRuntime:
         await runtime.run()            # until request_stop(), or: await runtime.start(); …; await runtime.stop()
 
     `slots` is the most jobs of one queue at a time in this process (10); all queues together at most 2 000. `name`
-    labels the process for people. One runtime per event loop is usual, several are fine.
+    labels the process for people. `registry` is the path of `handlers`, as in "app:handlers": child processes import
+    it, so handlers with `executor="process"` need it. One runtime per event loop is usual, several are fine.
 
     Raises:
         ConfigError: no queue, or too many slots.
@@ -89,11 +95,13 @@ class QueueRuntime:
         router: Router | None = None,
         name: str | None = None,
         config: RuntimeConfig | None = None,
+        registry: str | None = None,
     ) -> None:
         self.queues = _queue_names(queues)
         config = config or RuntimeConfig()
         _check_slots(slots if slots is not None else config.slots, len(self.queues))
         self._slots = slots
+        self._registry = registry
         self._settings = (storage, handlers, router or DefaultRouter(), config, _label(name))
         self._env: RuntimeEnv | None = None
         self._supervisors: list[Supervisor] = []
@@ -129,7 +137,8 @@ class QueueRuntime:
         started again, as a new process with a new `host_id`.
 
         Raises:
-            ConfigError: it is running, or a handler takes a resource that no lifespan provides.
+            ConfigError: it is running, a handler takes a resource that no lifespan provides, or child processes cannot
+                find its handlers.
             LifespanError: a resource could not be made.
         """
         if self._started:
@@ -149,8 +158,10 @@ class QueueRuntime:
         env = self._env = RuntimeEnv(storage, handlers, router, config, label)
         env.running, env.deadlines, env.exchanger = RunningTable(), Deadlines(), Exchanger(env)
         env.heartbeat, env.deaths = Heartbeat(env, self.queues), Deaths(env)
+        env.threads, env.processes = Threads(env), Processes(env, self._registry)
         self._hurry.clear()
         self._supervisors = []
+        await env.processes.start()
         for limit in handlers.limits():
             await storage.rate_limits.ensure(limit)
         for queue in self.queues:
@@ -161,6 +172,8 @@ class QueueRuntime:
             await storage.schedules.ensure(declaration)
         self._life = Life(handlers.lifespans)
         env.state = await self._life.enter(env.stopping)
+        for resident in handlers.residents():
+            await resident.runtime_started(env)
         await env.heartbeat.start()
         self._unsubscribe = storage.subscribe(env.host_id, env.exchanger.wake)
         await asyncio.gather(*(supervisor.tick() for supervisor in self._supervisors))
@@ -187,6 +200,8 @@ class QueueRuntime:
             await env.deaths.stop()
             await env.heartbeat.stop(0)
             env.deadlines.close()
+            env.threads.close()
+            await self._children_gone(asyncio.create_task(self._end_residents()))
         await self._end_life()
         self._env = None
 
@@ -268,8 +283,8 @@ class QueueRuntime:
 
     async def stop(self, grace: float | timedelta | None = None) -> Report:
         """Stop: no more claims, every handler told at once, `grace` seconds to end by themselves, then they are ended;
-        what ended is recorded, what did not is given back with its attempt restored. Takes at most grace + 5 s,
-        and up to 9 s more while hooks or resources are slow to end."""
+        what ended is recorded, what did not is given back with its attempt restored. Takes at most grace + 5 s, as
+        long again if child processes do not end, and up to 9 s more while hooks or resources are slow to end."""
         env = self.env
         if not self._started:
             return self.report
@@ -281,16 +296,19 @@ class QueueRuntime:
         for supervisor in self._supervisors:
             supervisor.close()
         env.running.interrupt(CancelReason.SHUTDOWN)
+        residents = asyncio.create_task(self._end_residents(), name="forge-residents")
         await self._until_idle(env.config.shutdown_grace_s if seconds is None else seconds, unless=self._hurry)
         for run in env.running:
             run.end(CancelReason.SHUTDOWN)
         await self._until_idle(END_GRACE_S)
         await self._end_tasks()
         await self._settle_rest()
+        await self._children_gone(residents)
         await env.deaths.stop()
         await self._end_life()
         self._unsubscribe()
         env.deadlines.close()
+        env.threads.close()
         report = self.report
         log.info(
             "shutdown_done finished=%d released=%d abandoned=%d", report.finished, report.released, report.abandoned
@@ -298,6 +316,21 @@ class QueueRuntime:
         return report
 
     # How stopping is done
+
+    async def _end_residents(self) -> None:
+        """Let handlers end what they kept. A fault of one is logged and keeps no other from it."""
+        residents = self.env.handlers.residents()
+        ended = await asyncio.gather(*(one.runtime_stopping(self.env) for one in residents), return_exceptions=True)
+        for fault in ended:
+            if isinstance(fault, Exception):
+                log.error("resident_fault", exc_info=fault)
+
+    async def _children_gone(self, residents: asyncio.Task[None]) -> None:
+        """Wait for the residents' end, and end whatever child there still is."""
+        await asyncio.wait([residents], timeout=0 if self._hurry.is_set() else RESIDENTS_GRACE_S)
+        residents.cancel()
+        self.env.processes.close()
+        await self.env.children.close()
 
     async def _until_idle(self, seconds: float, unless: asyncio.Event | None = None) -> None:
         """Wait until no handler runs, at most `seconds`."""

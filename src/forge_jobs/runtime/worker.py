@@ -54,6 +54,7 @@ class Slot:
             return
         run = self._run = Run(self.env, self, job, handler, alone=alone)
         self.env.running.add(run)
+        self.env.started += 1
         self._next.set_result(run)
 
     def close(self) -> None:
@@ -67,6 +68,8 @@ class Slot:
         run.state = RunState.ABANDONED
         self.env.health.counts["abandoned"] += 1
         log.error("abandoned job_id=%s kind=%s: the handler ignores cancellation", run.job.id, run.job.kind)
+        if run.place is not None:
+            run.place.left(run)
         outcome: FinalizeOutcome
         match run.ended_by:
             case _ if run.concluded is not None:
@@ -101,9 +104,8 @@ class Slot:
     async def _execute(self, run: Run) -> FinalizeOutcome:
         """The one frame that calls a handler. Nothing a handler raises gets past it: its SystemExit ends the job,
         not the worker."""
-        timeout = run.handler.options.timeout_s
-        if timeout is not None:
-            run.timeout = self.env.deadlines.after(timeout, run.time_out)
+        if run.timeout_s is not None:
+            run.timeout = self.env.deadlines.after(run.timeout_s, run.time_out)
         handler, hooks, ctx = run.handler, self.env.handlers.hooks, JobCtx(run)
         answer: object = None
         error: BaseException | None = None
@@ -134,6 +136,7 @@ class Slot:
 
     async def _after(self, run: Run, ctx: JobCtx, outcome: RunOutcome) -> None:
         """Tell the `after_run` hooks, whose faults change nothing any more. After our cancel the rest hear nothing."""
+        run.place = None  # the handler is over wherever it ran; what can be ended now is this task
         for hook in self.env.handlers.hooks.after:
             try:
                 await hook(self.env.state, ctx, outcome)

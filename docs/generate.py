@@ -72,6 +72,22 @@ SETTINGS: Final[Mapping[str, tuple[str, str]]] = {
         "crashes",
         "A job whose worker died this often ends `dead`, reason `crashed`. A handler may set its own.",
     ),
+    "max_abandoned_threads": (
+        "threads",
+        "While so many threads of handlers that ignored their end run on, no job is taken that needs a thread.",
+    ),
+    "max_jobs": ("jobs", "After so many jobs a worker takes no more, finishes what it runs, and ends. 0: never."),
+    "max_rss_mib": ("MiB", "The same when the worker's own memory has grown so large. 0: never."),
+    "max_jobs_per_child": ("jobs", "A child process of the worker is replaced after so many jobs. 0: never."),
+    "max_child_rss_mib": ("MiB", "A child is replaced, after its job, when it has grown so large. 0: never."),
+    "child_memory_mib": ("MiB", "Address space of a child (`RLIMIT_AS`). 0: no limit."),
+    "child_processes": ("processes", "Processes that the user of a child may have (`RLIMIT_NPROC`). 0: no limit."),
+    "child_open_files": ("files", "Files that a child may have open (`RLIMIT_NOFILE`). 0: no limit."),
+    "child_env": (
+        "list of names",
+        "Variables that children get besides `PATH`, `HOME`, `LANG` and `TZ`; `*` is all. In the environment: names "
+        "joined by commas.",
+    ),
     "max_attempts": ("runs", "Runs before a job is `dead`, when neither its request nor its handler says."),
     "durability": ("word", "`full` survives power loss. `process` survives only the death of processes."),
     "store_deadline_s": ("seconds", "No call on the store takes longer; then it raises."),
@@ -238,6 +254,13 @@ EVENTS: Final[Mapping[str, str]] = {
     "store_error": "The store refused or did not answer. The exchange is tried again.",
     "store_replaced": "The database file was replaced or deleted. The process stops using it and ends.",
     "stray_released": "A claim whose answer was lost was given back.",
+    "thread_claims_resumed": "Abandoned threads have ended. Jobs that need a thread are taken again.",
+    "thread_claims_stopped": (
+        "As many threads as `max_abandoned_threads` run on after their end was due. No job that needs one is taken "
+        "until some have ended. Find out where those handlers hang; give their calls timeouts."
+    ),
+    "child_unreadable": "A child process sent what is no message. Its job failed; it is replaced.",
+    "retiring": "The worker has done its share, or has grown too large. It ends when the jobs that it runs are done.",
     "task_fault": "A task ended with an error during the shutdown.",
     "trace_fault": "OpenTelemetry failed at the span of a run. The run is not affected.",
     "unfenced": "Heartbeats are accepted again; the worker goes on.",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from forge_jobs.runtime.backoff import Exponential
     from forge_jobs.runtime.context import JobCtx
     from forge_jobs.runtime.handler import HandlerRegistry, JobHandler
+    from forge_jobs.runtime.hooks import CallNext
     from forge_jobs.runtime.loops.cron import cron_tick_once
     from forge_jobs.runtime.outcome import (
         Dead,
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
         Failed,
         FailedError,
         JobOutcome,
+        Released,
+        RunOutcome,
         Throttled,
         ThrottledError,
     )
@@ -66,6 +69,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Busy",
+    "CallNext",
     "ConfigError",
     "Dead",
     "DeadError",
@@ -106,7 +110,9 @@ __all__ = [
     "QueueRuntime",
     "RateLimiter",
     "Refused",
+    "Released",
     "Router",
+    "RunOutcome",
     "RuntimeConfig",
     "Schedule",
     "ScheduleChange",
@@ -134,9 +140,10 @@ _HOMES = {
     "forge_jobs.runtime.backoff": "Exponential",
     "forge_jobs.runtime.context": "JobCtx",
     "forge_jobs.runtime.handler": "HandlerRegistry JobHandler",
+    "forge_jobs.runtime.hooks": "CallNext",
     "forge_jobs.runtime.loops.cron": "cron_tick_once",
     "forge_jobs.runtime.outcome": (
-        "Dead DeadError Done DoneError Failed FailedError JobOutcome Throttled ThrottledError"
+        "Dead DeadError Done DoneError Failed FailedError JobOutcome Released RunOutcome Throttled ThrottledError"
     ),
     "forge_jobs.runtime.queue_runtime": "QueueRuntime",
     "forge_jobs.runtime.rate_limit": "RateLimiter",

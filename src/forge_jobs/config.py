@@ -32,8 +32,15 @@ class RuntimeConfig:
     cleanup_s: how often retention runs. metrics_s: how often events are rolled up.
     shutdown_grace_s: how long handlers get to end by themselves.
     cancel_grace_s: how long after the signal a handler that ignores a cancel or timeout is ended.
-    slots: most slots of one queue. max_crashes: crashes after which a job is dead. max_attempts: runs of a job whose
-    request and handler name none.
+    slots: most slots of one queue. max_crashes: crashes after which a job is dead. max_abandoned_threads: while so many
+    threads of handlers that ignored their end run on, no job is claimed that needs a thread. max_attempts: runs of a
+    job whose request and handler name none. max_jobs, max_rss_mib: a process that has begun so many jobs, or has grown
+    so large, takes no more, finishes those that it has, and ends; 0 for never.
+
+    Of handlers that run in child processes: max_jobs_per_child and max_child_rss_mib: a child that has had so many
+    jobs, or has grown so large, is replaced after its job. child_memory_mib, child_processes, child_open_files: what
+    the system lets one use (RLIMIT_AS, _NPROC, _NOFILE). All of these 0 for no limit. child_env: the variables of the
+    environment that children get besides PATH, HOME, LANG and TZ; "*" is all of them.
     """
 
     heartbeat_s: float = 5.0
@@ -50,10 +57,20 @@ class RuntimeConfig:
     slots: int = 10
     max_crashes: int = 3
     max_attempts: int = 5
+    max_abandoned_threads: int = 16
+    max_jobs: int = 0
+    max_rss_mib: int = 0
+    max_jobs_per_child: int = 0
+    max_child_rss_mib: int = 0
+    child_memory_mib: int = 0
+    child_processes: int = 0
+    child_open_files: int = 0
+    child_env: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, (low, high) in _BOUNDS.items():
             check_number(name, getattr(self, name), low, high, whole=name in _WHOLE)
+        object.__setattr__(self, "child_env", _variables(self.child_env))
         if self.stale_s < 5 * self.heartbeat_s:
             raise ConfigError(
                 f"stale_s {self.stale_s:g} must be at least 5 × heartbeat_s ({self.heartbeat_s:g}), "
@@ -101,7 +118,11 @@ class StoreConfig:
         check_number("payload_max", self.payload_max, 1, limits.PAYLOAD_CEILING_BYTES, whole=True)
 
 
-_WHOLE: Final = frozenset({"slots", "max_crashes", "max_attempts"})
+_WHOLE: Final = frozenset(
+    {"slots", "max_crashes", "max_attempts", "max_abandoned_threads", "max_jobs", "max_rss_mib",
+     "max_jobs_per_child", "max_child_rss_mib",
+     "child_memory_mib", "child_processes", "child_open_files"}
+)  # fmt: skip
 _BOUNDS: Final[dict[str, tuple[float, float]]] = {
     "heartbeat_s": (0.01, 3600),
     "stale_s": (0.05, 86_400),
@@ -117,7 +138,21 @@ _BOUNDS: Final[dict[str, tuple[float, float]]] = {
     "slots": (1, limits.SLOTS_PER_PROCESS),
     "max_crashes": limits.MAX_CRASHES,
     "max_attempts": limits.MAX_ATTEMPTS,
+    "max_abandoned_threads": (1, limits.SLOTS_PER_PROCESS),
+    "max_jobs": (0, 1_000_000_000),
+    "max_rss_mib": (0, 1_000_000_000),
+    "max_jobs_per_child": (0, 1_000_000_000),
+    "max_child_rss_mib": (0, 1_000_000_000),
+    "child_memory_mib": (0, 1_000_000_000),
+    "child_processes": (0, 1_000_000),
+    "child_open_files": (0, 1_000_000),
 }
+
+
+def _variables(names: Any) -> tuple[str, ...]:
+    if isinstance(names, (list, tuple)) and all(type(name) is str and name and "=" not in name for name in names):
+        return tuple(names)
+    raise ConfigError(f'child_env {names!r} must be a list of names of variables such as ["DJANGO_SETTINGS_MODULE"]')
 
 
 def check_number(name: str, value: Any, low: float, high: float, *, whole: bool = False) -> None:

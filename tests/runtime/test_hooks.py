@@ -416,3 +416,25 @@ async def test_a_death_just_before_the_stop_is_told(world: World) -> None:
     await began.wait()
     await runtime.stop()
     assert graveyard.heard[job_id].last_error == "stopped for ever"
+
+
+async def test_hooks_stand_around_handlers_on_threads_too(world: World) -> None:
+    log = Log(world)
+
+    @world.handlers.handler("probe")
+    def probe(ctx: JobCtx, payload: Any) -> None:
+        log.lines.append("handler")
+
+    @world.handlers.handler("deaf", timeout=0.05, cancel_grace=0.05)
+    def quick(ctx: JobCtx) -> None: ...
+
+    @world.handlers.after_run
+    async def hang(ctx: JobCtx, outcome: RunOutcome) -> None:
+        if ctx.kind == "deaf":
+            await asyncio.sleep(60)
+
+    runtime = await world.work()
+    await world.when(await world.put("probe", 5), "done")
+    assert log.lines == ["before 5", "outer in", "handler", "inner Done()", "outer out", "after Done()"]
+    await world.when(await world.put("deaf"), "done")
+    assert (runtime.env.health.counts["hook_faults"], runtime.report.abandoned) == (1, 0)

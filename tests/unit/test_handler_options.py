@@ -64,9 +64,4 @@ def test_single_exception_classes_and_lists_are_taken() -> None:
     assert entry.options.redact == ("iban",)
 
 
-def test_a_sync_function_is_refused_with_the_reason() -> None:
-    with pytest.raises(ConfigError, match="async"):
-        HandlerRegistry().handler("mail")(lambda ctx, payload: None)
-
-
 async def _handler(ctx: JobCtx) -> None: ...

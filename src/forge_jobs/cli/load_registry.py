@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
-import traceback
-from typing import Any
 
 from forge_jobs.cli.errors import Usage
+from forge_jobs.runtime.find_registry import NoRegistry, find_registry
 from forge_jobs.runtime.handler import HandlerRegistry
 
 
@@ -18,48 +16,10 @@ def load_registry(target: str) -> HandlerRegistry:
     Raises:
         Usage: there is no such module or attribute, the module fails, or the attribute is not a registry.
     """
-    module_name, colon, path = target.partition(":")
-    if not (module_name and colon and path):
-        raise Usage(f"{target!r} is not of the form MODULE:REGISTRY, such as app:handlers")
-    if module_name.endswith(".py") or "/" in module_name:
-        dotted = module_name.removesuffix(".py").strip("./").replace("/", ".")
-        raise Usage(f"{module_name!r} is a file; give the module: {dotted}:{path}")
-    found = _import(module_name)
-    for name in path.split("."):
-        if not hasattr(found, name):
-            raise Usage(f"module {module_name!r} has no {path!r}", _registries_in(module_name))
-        found = getattr(found, name)
-    if not isinstance(found, HandlerRegistry):
-        kind = found.__name__ if isinstance(found, type) else type(found).__name__
-        article = "the class" if isinstance(found, type) else "a"
-        raise Usage(f"{target} is {article} {kind}, not a HandlerRegistry", _registries_in(module_name))
-    return found
-
-
-def _import(name: str) -> Any:
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise Usage(
-                f"there is no module {name!r}", f"looked in {os.getcwd()} and the installed packages"
-            ) from error
-        raise Usage(f"importing {name} failed: {_last(error)}") from error
-    except (Exception, SystemExit) as error:  # whatever somebody's module does when it is imported
-        raise Usage(f"importing {name} failed: {_last(error)}", "--debug shows the traceback") from error
-
-
-def _last(error: BaseException) -> str:
-    """The error with the place in the application where it arose."""
-    frames = [
-        f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename and f.filename != __file__
-    ]
-    where = f" ({os.path.relpath(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{where}"
-
-
-def _registries_in(module_name: str) -> str | None:
-    names = [name for name, value in vars(sys.modules[module_name]).items() if isinstance(value, HandlerRegistry)]
-    return f"it has the registry {' and '.join(names)}" if names else None
+        return find_registry(target)
+    except NoRegistry as error:
+        own_fault = error.__cause__ is not None and not isinstance(error.__cause__, ModuleNotFoundError)
+        raise Usage(str(error), "--debug shows the traceback" if own_fault else error.hint) from error

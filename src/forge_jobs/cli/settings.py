@@ -201,10 +201,10 @@ def _read_environment(environment: Mapping[str, str], notes: list[str]) -> dict[
 def _parse(key: str, text: str, type_: str) -> Any:
     """The value that `text` stands for; what is not one stays text and is refused with the others."""
     match type_:
-        case "list":
+        case "list" | "tuple[str, ...]":
             names = [name.strip() for name in text.split(",") if name.strip()]
             if not names:
-                raise ConfigError(f"{variable(key)} {text!r} names no queue")
+                raise ConfigError(f"{variable(key)} {text!r} names {'no queue' if key == 'queues' else 'nothing'}")
             return names
         case "bool":
             return {"true": True, "1": True, "false": False, "0": False}.get(text.strip().lower(), text)

@@ -51,6 +51,8 @@ SPARE_THREADS: Final = 8
 @rich_click.option("--name", metavar="LABEL", help="What people call this worker.")
 @rich_click.option("--drain", is_flag=True, help="Stop when nothing of these queues and kinds is ready or running.")
 @rich_click.option("--drain-all", is_flag=True, help="Stop when nothing waits for a later time either.")
+@rich_click.option("--max-jobs", type=click.IntRange(min=1), help="End after so many jobs, for a fresh start.")
+@rich_click.option("--max-rss-mib", type=click.IntRange(min=1), help="End when the process has grown so large, in MiB.")
 @rich_click.option("--grace", type=Duration(), help="How long handlers get to end at shutdown; 25s if not given.")
 @global_options
 @click.pass_context
@@ -62,12 +64,15 @@ def worker(
     name: str | None,
     drain: bool,
     drain_all: bool,
+    max_jobs: int | None,
+    max_rss_mib: int | None,
     grace: timedelta | None,
 ) -> None:
     """Run the jobs whose handlers are in REGISTRY of MODULE, found from the current directory.
 
     SIGTERM or Ctrl-C stops it: no new jobs, and handlers are told and get their grace. A second one ends them at once,
-    a third the process. Exit code 1 if work was abandoned or the store became unusable.
+    a third the process. --max-jobs and --max-rss-mib end it too, with code 0, once the jobs that run are done: for a
+    supervisor to start it anew. Exit code 1 if work was abandoned or the store became unusable.
 
     \b
     Example:
@@ -83,6 +88,8 @@ def worker(
         slots=slots,
         worker_name=name,
         shutdown_grace_s=None if grace is None else grace.total_seconds(),
+        max_jobs=max_jobs,
+        max_rss_mib=max_rss_mib,
     )
     _check_slots(settings)
     log_to_stderr(settings.log_level, settings.log_format)
@@ -91,7 +98,7 @@ def worker(
     failpoints.arm_from(os.environ)
     until = Until.ALL_DONE if drain_all else Until.DRAINED if drain else Until.STOPPED
     debug = ctx.ensure_object(Invocation).debug
-    ctx.exit(asyncio.run(_work(settings, handlers, until, debug=debug)))
+    ctx.exit(asyncio.run(_work(settings, handlers, target, until, debug=debug)))
 
 
 class Until(Enum):
@@ -102,14 +109,14 @@ class Until(Enum):
     ALL_DONE = auto()
 
 
-async def _work(settings: Settings, handlers: HandlerRegistry, until: Until, *, debug: bool) -> int:
+async def _work(settings: Settings, handlers: HandlerRegistry, target: str, until: Until, *, debug: bool) -> int:
     """Run a worker to its end; its exit code."""
     threads = ThreadPoolExecutor(_threads_for(settings), thread_name_prefix="forge-handler")
     asyncio.get_running_loop().set_default_executor(threads)
     abandoned = 0
     try:
         async with opened(settings, create=True) as storage:
-            runtime = _runtime(storage, handlers, settings)
+            runtime = _runtime(storage, handlers, target, settings)
             _stop_on_signals(runtime, settings)
             await runtime.start()
             try:
@@ -148,7 +155,7 @@ def _check_slots(settings: Settings) -> None:
         )
 
 
-def _runtime(storage: Storage, handlers: HandlerRegistry, settings: Settings) -> QueueRuntime:
+def _runtime(storage: Storage, handlers: HandlerRegistry, target: str, settings: Settings) -> QueueRuntime:
     return QueueRuntime(
         storage,
         handlers,
@@ -156,6 +163,7 @@ def _runtime(storage: Storage, handlers: HandlerRegistry, settings: Settings) ->
         slots=settings.runtime.slots if settings.is_given("slots") else None,
         name=settings.worker_name,
         config=settings.runtime,
+        registry=target,
     )
 
 

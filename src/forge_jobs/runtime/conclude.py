@@ -20,7 +20,7 @@ from forge_jobs.payload import BadPayload
 from forge_jobs.runtime import outcome as answers
 from forge_jobs.runtime.cancel import CancelReason
 from forge_jobs.runtime.hooks import HookFault
-from forge_jobs.runtime.outcome import ChildDied, OutcomeError
+from forge_jobs.runtime.outcome import ChildDied, ChildRaised, OutcomeError
 from forge_jobs.storage.backoff import crash_delay, retry_delay, throttle_delay
 from forge_jobs.storage.types.finalize import (
     Crashed,
@@ -35,7 +35,9 @@ from forge_jobs.storage.types.finalize import (
 from forge_jobs.storage.types.job import ErrorKind
 
 if TYPE_CHECKING:
+    from forge_jobs.runtime.handler import HandlerOptions
     from forge_jobs.runtime.running import Run
+    from forge_jobs.storage.types.job import JobRecord
 
 log = logging.getLogger("forge_jobs.worker")
 
@@ -65,11 +67,14 @@ def _of_answer(run: Run, answer: object) -> FinalizeOutcome:
             return _failed(run, ErrorText(_text(message) or "failed"), None)
         case answers.Throttled():
             return _throttled(run, answer)
+    return _failed(run, ErrorText(odd_answer(answer)), None)
+
+
+def odd_answer(answer: object) -> str:
+    """What is wrong with an answer that is no outcome."""
     name = answer.__name__ if isinstance(answer, type) else type(answer).__name__
     what = f"the class {name} itself" if isinstance(answer, type) else f"a {name}"
-    return _failed(
-        run, ErrorText(f"handler returned {what}; it must return None, Done(), Throttled(), Failed() or Dead()"), None
-    )
+    return f"handler returned {what}; it must return None, Done(), Throttled(), Failed() or Dead()"
 
 
 def _of_error(run: Run, error: BaseException) -> FinalizeOutcome:
@@ -77,17 +82,17 @@ def _of_error(run: Run, error: BaseException) -> FinalizeOutcome:
         return _of_answer(run, error.outcome) if not isinstance(error.outcome, answers.Done) else DONE
     if isinstance(error, asyncio.CancelledError):
         return _of_cancellation(run)
-    if isinstance(error, ChildDied):
-        return _crashed(run, error)
-    options = run.handler.options
     if isinstance(error, BadPayload):
         return _of_payload(run, ErrorText(str(error)))
-    text = describe(error)
     if isinstance(error, HookFault):
-        return _failed(run, text, error)
-    if options.dead_on and isinstance(error, options.dead_on):
-        return Dead(ErrorText(text.message, text.traceback, ErrorKind.DEAD))
-    if options.retry_on is not None and not isinstance(error, options.retry_on):
+        return _failed(run, describe(error), error)
+    if isinstance(error, ChildDied):
+        return _crashed(run, error)
+    if isinstance(error, ChildRaised):
+        text, final = ErrorText(str(error), error.traceback), error.final
+    else:
+        text, final = describe(error), is_final(run.handler.options, error)
+    if final:
         return Dead(ErrorText(text.message, text.traceback, ErrorKind.DEAD))
     return _failed(run, text, error)
 
@@ -97,6 +102,13 @@ def _of_payload(run: Run, text: ErrorText) -> FinalizeOutcome:
     if run.handler.options.bad_payload == "dead":
         return Dead(ErrorText(text.message, kind=ErrorKind.DEAD))
     return _failed(run, text, None)
+
+
+def is_final(options: HandlerOptions, error: BaseException) -> bool:
+    """Whether what a handler raised ends its job at once."""
+    if options.dead_on and isinstance(error, options.dead_on):
+        return True
+    return options.retry_on is not None and not isinstance(error, options.retry_on)
 
 
 def _of_cancellation(run: Run) -> FinalizeOutcome:
@@ -140,14 +152,10 @@ def _crashed(run: Run, death: ChildDied) -> FinalizeOutcome:
 
 
 def _throttled(run: Run, answer: answers.Throttled) -> FinalizeOutcome:
-    hint: Any = answer.retry_after
-    seconds = hint.total_seconds() if isinstance(hint, timedelta) else hint
-    if type(seconds) is int:
-        seconds = float(min(seconds, 10 * limits.RETRY_AFTER_S[1]))
-    if seconds is not None and (type(seconds) is not float or not math.isfinite(seconds) or seconds < 0):
-        return _failed(
-            run, ErrorText(f"invalid retry_after {hint!r}: it must be seconds, 0 or more, or a timedelta"), None
-        )
+    try:
+        seconds = hint_s(answer.retry_after)
+    except ValueError as fault:
+        return _failed(run, ErrorText(str(fault)), None)
     if seconds is not None and seconds > limits.RETRY_AFTER_S[1]:
         log.warning("retry_after_cut job_id=%s limit_s=%s", run.job.id, limits.RETRY_AFTER_S[1])
         seconds = limits.RETRY_AFTER_S[1]
@@ -158,6 +166,20 @@ def _throttled(run: Run, answer: answers.Throttled) -> FinalizeOutcome:
         cool_down=bool(answer.cool_down),
         scope=_scope_paid(run),
     )
+
+
+def hint_s(hint: Any) -> float | None:
+    """A `retry_after` in seconds.
+
+    Raises:
+        ValueError: it is no number of seconds.
+    """
+    seconds = hint.total_seconds() if isinstance(hint, timedelta) else hint
+    if type(seconds) is int:
+        seconds = float(min(seconds, 10 * limits.RETRY_AFTER_S[1]))
+    if seconds is not None and (type(seconds) is not float or not math.isfinite(seconds) or seconds < 0):
+        raise ValueError(f"invalid retry_after {hint!r}: it must be seconds, 0 or more, or a timedelta")
+    return seconds
 
 
 def _scope_paid(run: Run) -> str | None:
@@ -173,16 +195,28 @@ def _scope_paid(run: Run) -> str | None:
 
 def _delay(run: Run, error: BaseException | None) -> timedelta:
     """The kind's own backoff, else the queue's curve."""
-    attempt, own = run.job.attempts, run.handler.options.backoff
-    if own is not None:
-        try:
-            seconds = own[min(attempt, len(own)) - 1] if isinstance(own, Sequence) else own(attempt, error)
-            if not 0 <= seconds <= limits.BACKOFF_S[1]:
-                raise ValueError(f"backoff gave {seconds!r} seconds")
-            return timedelta(seconds=seconds)
-        except BaseException:  # the user's code, and no reason to end the worker
-            log.exception("backoff_fault kind=%s; the queue's curve is used", run.job.kind)
-    return retry_delay(attempt, run.env.queue_settings(run.job.queue).backoff)
+    if isinstance(error, ChildRaised):
+        seconds = error.delay_s
+    else:
+        seconds = own_delay_s(run.handler.options, run.job, error)
+    if seconds is not None:
+        return timedelta(seconds=seconds)
+    return retry_delay(run.job.attempts, run.env.queue_settings(run.job.queue).backoff)
+
+
+def own_delay_s(options: HandlerOptions, job: JobRecord, error: BaseException | None) -> float | None:
+    """What the kind's own backoff makes of a failure; None if it has none, or none that makes sense."""
+    attempt, own = job.attempts, options.backoff
+    if own is None:
+        return None
+    try:
+        seconds = own[min(attempt, len(own)) - 1] if isinstance(own, Sequence) else own(attempt, error)
+        if not 0 <= seconds <= limits.BACKOFF_S[1]:
+            raise ValueError(f"backoff gave {seconds!r} seconds")
+        return seconds
+    except BaseException:  # the user's code, and no reason to end the worker
+        log.exception("backoff_fault kind=%s; the queue's curve is used", job.kind)
+        return None
 
 
 def describe(error: BaseException) -> ErrorText:
@@ -203,7 +237,7 @@ def describe(error: BaseException) -> ErrorText:
 
 def _one(error: BaseException) -> str:
     shown = _text(error)
-    if not shown or isinstance(error, KeyError) or not isinstance(error, Exception):
+    if not shown or isinstance(error, (KeyError, StopIteration)) or not isinstance(error, Exception):
         shown = f"{type(error).__name__}({shown})" if shown else type(error).__name__  # "3" alone says nothing
     if isinstance(error, BaseExceptionGroup):
         members = [_one(member) for member in error.exceptions[:GROUP_MEMBERS_SHOWN]]

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from forge_jobs import limits
 from forge_jobs.clock import from_us
 from forge_jobs.ids import JobId, new_id, new_ids
+from forge_jobs.runtime.executors.run_sync import run_from_thread
 from forge_jobs.runtime.job_log import KEPT_FROM, current_run, keep_unseen
 from forge_jobs.runtime.rate_limit import RateLimiter, StoreRateLimiter
 from forge_jobs.runtime.routing import Router
@@ -204,6 +205,19 @@ class JobCtx:
             InvalidInput: a transaction of this run is open already.
         """
         return HandlerTransaction(self._run, finish=finish)
+
+    def run_sync(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the event loop of the worker and wait for what it gives: for handlers that are plain
+        functions.
+
+            ctx.run_sync(ctx.enqueue(EnqueueRequest("receipt_send", payload)))
+
+        Raises:
+            InvalidInput: this is the event loop, where one awaits.
+            LostOwnership: the handler was left to itself after its timeout or cancel; its job has ended without it.
+            Exception: whatever the coroutine raises.
+        """
+        return run_from_thread(self._run, work)
 
     def __repr__(self) -> str:
         return f"JobCtx(job_id={self.job_id}, process_id={self.process_id}, host_id={self.host_id})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from forge_jobs.clock import Clock
 from forge_jobs.config import RuntimeConfig
 from forge_jobs.ids import new_id
-from forge_jobs.observe import Observer
+from forge_jobs.observe import Observer, tell
 from forge_jobs.runtime.children import Children
 from forge_jobs.runtime.gauges import ProcessGauges
 from forge_jobs.runtime.handler import HandlerRegistry
@@ -22,6 +23,8 @@ from forge_jobs.storage.types.job import EnqueueRequest
 from forge_jobs.storage.types.metric import Tally
 from forge_jobs.storage.types.queue import QueueSettings
 
+log = logging.getLogger("forge_jobs.runtime")
+
 LONG_SILENCE: Final = 10
 """A process silent for this many stale thresholds is gone, whatever happened to the store."""
 
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from forge_jobs.runtime.deadlines import Deadlines
     from forge_jobs.runtime.deaths import Deaths
     from forge_jobs.runtime.exchange import Exchanger
+    from forge_jobs.runtime.executors.process import Processes
+    from forge_jobs.runtime.executors.thread import Threads
     from forge_jobs.runtime.job_log import JobLogs
     from forge_jobs.runtime.loops.heartbeat import Heartbeat
     from forge_jobs.runtime.running import RunningTable
@@ -86,15 +91,21 @@ class RuntimeEnv:
     """Who wants to hear of wakes that name something else than a queue."""
     cron_due_us: int | None = None
     """When the next schedule is due, as the last pass over them saw it; None if none is."""
-    children: Children = field(default_factory=Children)
     state: State = field(default_factory=State)
     """The resources that the handlers share."""
+    children: Children = field(default_factory=Children)
+    retiring: bool = False
+    """It takes no more jobs, finishes those that it has, and ends."""
+    started: int = 0
+    """Jobs that it began to run."""
     running: RunningTable = field(init=False)
     job_logs: JobLogs = field(init=False)
     exchanger: Exchanger = field(init=False)
     deadlines: Deadlines = field(init=False)
     heartbeat: Heartbeat = field(init=False)
     deaths: Deaths = field(init=False)
+    threads: Threads = field(init=False)
+    processes: Processes = field(init=False)
 
     @property
     def clock(self) -> Clock:
@@ -103,6 +114,20 @@ class RuntimeEnv:
     @property
     def observer(self) -> Observer:
         return self.storage.observer
+
+    @property
+    def leaving(self) -> bool:
+        """Whether no more jobs are taken, for good."""
+        return self.retiring or self.stopping.is_set()
+
+    def retire(self, why: str) -> None:
+        """Take no more jobs; the handlers that run hear nothing of it. `why` is the setting that asks for it."""
+        if not self.retiring:
+            self.retiring = True
+            tell(log, logging.INFO, "retiring", why=why, started=self.started, running=len(self.running))
+            self.heartbeat.mark_draining()
+            for line in self.exchanger.lines.values():
+                line.supervisor.look()
 
     def queue_settings(self, queue: str) -> QueueSettings:
         """The last settings read, or the defaults."""

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from forge_jobs import limits
 from forge_jobs.observe import tell
 from forge_jobs.runtime.admission import refusals
 from forge_jobs.runtime.running import Run, RunState
@@ -245,6 +246,11 @@ class Exchanger:
         return len(self._outbox) + len(self._sent_at)
 
     @property
+    def claiming(self) -> int:
+        """Slots for which a claim is under way."""
+        return sum(slot.reserved for line in self.lines.values() for slot in line.supervisor.slots.values())
+
+    @property
     def oldest_in_flight(self) -> float | None:
         """When the oldest request that is under way was sent, by the event loop's clock."""
         return self._sent_at[0] if self._sent_at else None
@@ -375,8 +381,8 @@ class Exchanger:
     async def _progress(self, settlements: list[tuple[Run | None, Finalize]]) -> None:
         """The last progress of jobs that ended, before they are settled; best effort."""
         for run, _ in settlements:
-            if run is not None and run.progress_due is not None:
-                (current, total, message), run.progress_due = run.progress_due, None
+            if run is not None and (due := run.take_progress()) is not None:
+                current, total, message = due
                 try:
                     await self.env.storage.jobs.set_progress(
                         run.job.id, run.job.fence, current=current, total=total, message=message
@@ -439,6 +445,10 @@ class Exchanger:
         self._rotation = (self._rotation + 1) % len(wanting)
         wanting = wanting[self._rotation :] + wanting[: self._rotation]
         kinds, gates, opens_at = self._toll.passing(now)
+        if self.env.threads.full:
+            refused = self.env.threads.refused_kinds()
+            kinds = tuple(kind for kind in kinds if kind not in refused)
+            gates = tuple(gate for gate in gates if gate.kind not in refused)
         if not kinds and opens_at < NEVER:
             for line in wanting:
                 line.shut_until(opens_at, now)
@@ -447,7 +457,10 @@ class Exchanger:
         alone = self._alone_since is not None
         claims = []
         for line in wanting[:1] if alone else wanting:
-            slots = line.take_slots(1 if alone else self._part_of(line.idle_slots))
+            most = 1 if alone else self._part_of(line.idle_slots)
+            if (left := self._jobs_left()) <= 0:
+                break
+            slots = line.take_slots(min(most, left))
             request = ClaimRequest(
                 queue=line.queue,
                 kinds=kinds,
@@ -463,7 +476,11 @@ class Exchanger:
 
     def _may_claim(self, now: float) -> bool:
         health = self.env.health
-        if self.env.stopping.is_set() or health.claims_stopped or now < self._claim_not_before:
+        if self.env.leaving or health.claims_stopped or now < self._claim_not_before:
+            return False
+        if self._jobs_left() <= 0:
+            if self.env.started >= self.env.config.max_jobs:
+                self.env.retire("max_jobs")
             return False
         if health.loop_lag_ms > self.env.config.stale_s * 1000 / 3:
             return False
@@ -474,6 +491,11 @@ class Exchanger:
         if len(self._outbox) >= 2 * max(sum(len(line.supervisor.slots) for line in self.lines.values()), 1):
             return False
         return self._alone_allows(now)
+
+    def _jobs_left(self) -> int:
+        """How many more jobs this process may take before it ends."""
+        most = self.env.config.max_jobs
+        return most - self.env.started - self.claiming if most else limits.SLOTS_PER_PROCESS
 
     # Jobs that must run alone
 

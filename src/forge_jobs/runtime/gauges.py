@@ -66,3 +66,12 @@ def _io() -> dict[str, int]:
         return {}
     totals = dict(line.split(": ") for line in lines)
     return {name: int(totals[key]) for key, name in _IO.items() if key in totals}
+
+
+def rss_mib(pid: int) -> float:
+    """The resident memory of a process; 0 if it is over, or the system does not tell."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -22,6 +22,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, Type
 
 from forge_jobs import limits
 from forge_jobs.names import check_name
+from forge_jobs.runtime.executors.executor import Executor, choose
+from forge_jobs.runtime.executors.in_child import in_child
+from forge_jobs.runtime.executors.thread import on_thread
 from forge_jobs.runtime.handler_function import Decorator, HandlerFunction
 from forge_jobs.runtime.hooks import Hooks
 from forge_jobs.runtime.lifespan import Lifespans, take
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("forge_jobs.handlers")
 
 Run: TypeAlias = "Callable[[JobCtx, Any], Awaitable[JobOutcome | None]]"
+Call: TypeAlias = "Callable[[JobCtx, Any], Any]"
+"""The handler's function itself: gives an outcome, or a coroutine of one."""
 Backoff: TypeAlias = "Sequence[float] | Callable[[int, BaseException | None], float]"
 CANCEL_GRACE_S: Final = (0, 3600)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -72,6 +77,8 @@ class ResidentHandler(Protocol):
 class HandlerOptions:
     """How jobs of a kind are run.
 
+    executor: `async` on the event loop, `thread`, or `process`: a child process. By default an `async def` runs on the
+    event loop, a plain function on a thread.
     timeout: seconds (1 ms … 115 d) after which a run is ended and counts as failed; none by default.
     max_attempts: runs before a job is dead (1 … 1000), for requests that name none. backoff: a list of delays in
     seconds (the last repeats) or a callable `(attempt, error) -> seconds`, in place of the queue's curve.
@@ -84,6 +91,7 @@ class HandlerOptions:
     the usual ones.
     """
 
+    executor: str | None = None
     timeout: float | timedelta | None = None
     max_attempts: int | None = None
     backoff: Backoff | None = None
@@ -130,8 +138,11 @@ class RegisteredHandler:
     kind: str
     run: Run
     options: HandlerOptions = dataclasses.field(default_factory=HandlerOptions)
+    executor: Executor = Executor.ASYNC
+    call: Call | None = None
+    """The handler's function, for whoever calls it elsewhere than `run`."""
     reader: PayloadReader = PLAIN
-    """How its payloads are read. `run` gets what this decodes."""
+    """How its payloads are read. `run` and `call` get what this decodes."""
     resources: tuple[str, ...] = ()
 
     def schema(self) -> dict[str, Any]:
@@ -165,16 +176,15 @@ class HandlerRegistry:
         resources of their names, see `lifespan`. What comes back is called like the function, and also enqueues.
 
         Raises:
-            ConfigError: the function fits none of these, is not async, its payload's type cannot be looked up or
+            ConfigError: the function fits none of these or not its executor, its payload's type cannot be looked up or
                 read, or an option is unknown or out of range.
         """
 
         def register(function: Callable[..., Any]) -> HandlerFunction[Any, Any, Any]:
             plain = function.function if isinstance(function, HandlerFunction) else function
-            run, reader = _adapt(plain, kind)
-            entry = RegisteredHandler(
-                check_name(kind, "kind"), run, _options(kind, options), reader, resources_of(plain)
-            )
+            call, reader = _adapt(plain, kind)
+            entry = _registered(check_name(kind, "kind"), call, plain, options)
+            entry = dataclasses.replace(entry, reader=reader, resources=resources_of(plain))
             self._add(entry)
             made: HandlerFunction[Any, Any, Any] = HandlerFunction(plain, entry)
             self._functions[kind] = made
@@ -185,13 +195,14 @@ class HandlerRegistry:
     def register(self, handler: JobHandler, **options: Any) -> None:
         """Register an object with a `kind` and an async `run(ctx, payload)`. Registering a kind again replaces it.
 
-        It may bring options of its own as a mapping `handler_options`; those given here come first.
+        It may bring options of its own as a mapping `handler_options`; those given here come first. With
+        `executor="process"` its `run` is called in a child process.
         """
         kind = check_name(getattr(handler, "kind", None), "kind")
         if not inspect.iscoroutinefunction(getattr(handler, "run", None)):
             raise ConfigError(f"the handler for kind {kind!r} needs an async method run(ctx, payload)")
         own: Mapping[str, Any] = getattr(handler, "handler_options", {})
-        self._add(RegisteredHandler(kind, handler.run, _options(kind, {**own, **options})))
+        self._add(_registered(kind, handler.run, handler.run, {**own, **options}))
         if isinstance(handler, ResidentHandler):
             self._residents[kind] = handler
 
@@ -322,6 +333,10 @@ class HandlerRegistry:
         """The registered kinds, sorted."""
         return sorted(self._handlers)
 
+    def kinds_on(self, executor: Executor) -> list[str]:
+        """The kinds whose handlers run on this executor, sorted."""
+        return [kind for kind in self.kinds() if self._handlers[kind].executor is executor]
+
     def __len__(self) -> int:
         return len(self._handlers)
 
@@ -376,13 +391,22 @@ def _options(kind: str, options: dict[str, Any]) -> HandlerOptions:
         raise ConfigError(f"handler for kind {kind!r}: {error}") from error
 
 
-def _adapt(function: Callable[..., Any], kind: str) -> tuple[Run, PayloadReader]:
-    """The function as `run(ctx, payload)`, whatever part of that it takes, and how its payload is read."""
-    if not inspect.iscoroutinefunction(function):
-        raise ConfigError(
-            f"the handler for kind {kind!r} is a sync function; handlers are async for now. Make it `async def` and "
-            "call blocking code through `await asyncio.to_thread(...)`"
-        )
+def _registered(kind: str, call: Call, function: Callable[..., Any], options: dict[str, Any]) -> RegisteredHandler:
+    """The handler with the `run` of its executor: a coroutine that calls it, or waits for it to be called elsewhere."""
+    given = _options(kind, options)
+    executor = choose(function, given.executor, kind)
+    match executor:
+        case Executor.ASYNC:
+            run: Run = call
+        case Executor.THREAD:
+            run = on_thread(call)
+        case Executor.PROCESS:
+            run = in_child
+    return RegisteredHandler(kind, run, given, executor, call)
+
+
+def _adapt(function: Callable[..., Any], kind: str) -> tuple[Call, PayloadReader]:
+    """The function as `call(ctx, payload)`, whatever part of that it takes, and how its payload is read."""
     parameters, names = positional(function), resources_of(function)
     order = [is_context(p) for p in parameters]
     if order not in ([True, False], [False, True], [True], [False]):
@@ -396,7 +420,7 @@ def _adapt(function: Callable[..., Any], kind: str) -> tuple[Run, PayloadReader]
     return _in_order(function, order), reader
 
 
-def _in_order(function: Callable[..., Any], order: list[bool]) -> Run:
+def _in_order(function: Callable[..., Any], order: list[bool]) -> Call:
     match order:
         case [True, False]:
             return function

@@ -45,6 +45,21 @@ class ChildDied(Exception):
     """
 
 
+class ChildRaised(Exception):
+    """What a handler raised in a child process, as it was read there: the worker has no such exception.
+
+    `final`: it ends the job at once. `delay_s`: what the kind's own backoff makes of it.
+    """
+
+    def __init__(
+        self, message: str, traceback: str | None, *, final: bool = False, delay_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.traceback = traceback
+        self.final = final
+        self.delay_s = delay_s
+
+
 @dataclass(frozen=True, slots=True)
 class Released:
     """The run was interrupted; the job goes back with its attempt restored. Told to `after_run` hooks; handlers cannot

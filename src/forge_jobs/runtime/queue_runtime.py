@@ -18,6 +18,8 @@ from forge_jobs.runtime.deadlines import Deadlines
 from forge_jobs.runtime.deaths import Deaths
 from forge_jobs.runtime.env import RuntimeEnv
 from forge_jobs.runtime.exchange import Exchanger, Line
+from forge_jobs.runtime.executors.process import Processes
+from forge_jobs.runtime.executors.thread import Threads
 from forge_jobs.runtime.handler import HandlerRegistry
 from forge_jobs.runtime.job_log import JobLogs, install, uninstall
 from forge_jobs.runtime.lifespan import Life
@@ -32,6 +34,7 @@ from forge_jobs.runtime.loops import (
     progress,
     reaper,
     rebalance,
+    retirement,
     unserved,
 )
 from forge_jobs.runtime.loops.heartbeat import Heartbeat
@@ -49,7 +52,7 @@ log = logging.getLogger("forge_jobs.runtime")
 
 LOOPS: Final[tuple[Loop, ...]] = (
     fence.LOOP, reaper.LOOP, rebalance.LOOP, cron.LOOP, cleanup.LOOP, progress.LOOP, lag.LOOP, unserved.LOOP,
-    metrics.LOOP, gauges.LOOP, job_log.LOOP,
+    metrics.LOOP, gauges.LOOP, job_log.LOOP, retirement.LOOP,
 )  # fmt: skip
 END_GRACE_S: Final = 2.0
 """How long handlers get to end after their tasks were cancelled."""
@@ -77,7 +80,8 @@ class QueueRuntime:
         await runtime.run()            # until request_stop(), or: await runtime.start(); …; await runtime.stop()
 
     `slots` is the most jobs of one queue at a time in this process (10); all queues together at most 2 000. `name`
-    labels the process for people. One runtime per event loop is usual, several are fine.
+    labels the process for people. `registry` is the path of `handlers`, as in "app:handlers": child processes import
+    it, so handlers with `executor="process"` need it. One runtime per event loop is usual, several are fine.
 
     Raises:
         ConfigError: no queue, or too many slots.
@@ -93,11 +97,13 @@ class QueueRuntime:
         router: Router | None = None,
         name: str | None = None,
         config: RuntimeConfig | None = None,
+        registry: str | None = None,
     ) -> None:
         self.queues = _queue_names(queues)
         config = config or RuntimeConfig()
         _check_slots(slots if slots is not None else config.slots, len(self.queues))
         self._slots = slots
+        self._registry = registry
         self._settings = (storage, handlers, router or DefaultRouter(), config, _label(name))
         self._env: RuntimeEnv | None = None
         self._supervisors: list[Supervisor] = []
@@ -134,7 +140,8 @@ class QueueRuntime:
         started again, as a new process with a new `host_id`.
 
         Raises:
-            ConfigError: it is running, or a handler takes a resource that no lifespan provides.
+            ConfigError: it is running, a handler takes a resource that no lifespan provides, or child processes cannot
+                find its handlers.
             LifespanError: a resource could not be made.
         """
         if self._started:
@@ -156,8 +163,10 @@ class QueueRuntime:
         env.running, env.deadlines, env.exchanger = RunningTable(), Deadlines(), Exchanger(env)
         env.job_logs = JobLogs(env)
         env.heartbeat, env.deaths = Heartbeat(env, self.queues), Deaths(env)
+        env.threads, env.processes = Threads(env), Processes(env, self._registry)
         self._hurry.clear()
         self._supervisors = []
+        await env.processes.start()
         for limit in handlers.limits():
             await storage.rate_limits.ensure(limit)
         for queue in self.queues:
@@ -199,6 +208,7 @@ class QueueRuntime:
             await env.deaths.stop()
             await env.heartbeat.stop(0)
             env.deadlines.close()
+            env.threads.close()
             await self._children_gone(asyncio.create_task(self._end_residents()))
         await self._end_life()
         self._env = None
@@ -308,6 +318,7 @@ class QueueRuntime:
         self._unsubscribe()
         self._stop_capture()
         env.deadlines.close()
+        env.threads.close()
         report = self.report
         env.observer.happened(
             "shutdown_done", finished=report.finished, released=report.released, abandoned=report.abandoned
@@ -331,6 +342,7 @@ class QueueRuntime:
         """Wait for the residents' end, and end whatever child there still is."""
         await asyncio.wait([residents], timeout=0 if self._hurry.is_set() else RESIDENTS_GRACE_S)
         residents.cancel()
+        self.env.processes.close()
         await self.env.children.close()
 
     async def _until_idle(self, seconds: float, unless: asyncio.Event | None = None) -> None:

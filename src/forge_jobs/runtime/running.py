@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Iterator
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from forge_jobs import tracing
 from forge_jobs.runtime.cancel import CancelReason, CancelToken
@@ -17,12 +18,16 @@ from forge_jobs.storage.types.process import Claimed
 if TYPE_CHECKING:
     from forge_jobs.runtime.deadlines import Deadline
     from forge_jobs.runtime.env import RuntimeEnv
+    from forge_jobs.runtime.executors.executor import Place
     from forge_jobs.runtime.job_log import Lines
     from forge_jobs.runtime.transaction import HandlerTransaction
     from forge_jobs.runtime.worker import Slot
     from forge_jobs.storage.types.finalize import FinalizeOutcome
 
 log = logging.getLogger("forge_jobs.running")
+
+_PROGRESS: Final = threading.Lock()
+"""Between handlers on threads that report and the event loop that writes."""
 
 
 class RunState(Enum):
@@ -50,6 +55,7 @@ class Run:
         "job",
         "log_lines",
         "lost",
+        "place",
         "progress_due",
         "slot",
         "state",
@@ -69,6 +75,8 @@ class Run:
         self.cancel = CancelToken()
         self.state = RunState.RUNNING
         self.task: asyncio.Task[None] | None = None
+        self.place: Place | None = None
+        """Where the handler runs, if not in the task of its slot."""
         self.ended_by: CancelReason | None = None
         """Why its task was cancelled by us, if it was."""
         self.timeout: Deadline | None = None
@@ -114,6 +122,16 @@ class Run:
         self.timeout_s = seconds
         self.timeout = self.env.deadlines.after(seconds, self.time_out)
 
+    def pause_timeout(self) -> None:
+        """What comes now is not the handler's time."""
+        if self.timeout is not None:
+            self.timeout.cancel()
+
+    def resume_timeout(self) -> None:
+        """The handler's time begins."""
+        if self.timeout_s is not None:
+            self.timeout = self.env.deadlines.after(self.timeout_s, self.time_out)
+
     def time_out(self) -> None:
         """The handler's time is up: signal, grace, end."""
         if self.state is RunState.RUNNING and self.ended_by is None:
@@ -125,14 +143,18 @@ class Run:
             self.env.deadlines.after(self.cancel_grace_s, lambda: self.end(CancelReason.TIMEOUT))
 
     def end(self, reason: CancelReason) -> None:
-        """Cancel the handler's task; after a further grace abandon it."""
+        """Cancel the handler's task, or end it where it runs; after a further grace abandon it."""
         if self.state is not RunState.RUNNING or self.task is None:
             return
         self.state = RunState.ENDING
         if self.ended_by is None:
             self.ended_by = reason
-        self.task.cancel(f"forge-jobs: {reason.value}")
-        self.env.deadlines.after(max(self.cancel_grace_s, 0.01), self._abandon)
+        if self.place is not None:
+            patience_s = self.place.end(self)
+        else:
+            self.task.cancel(f"forge-jobs: {reason.value}")
+            patience_s = max(self.cancel_grace_s, 0.01)
+        self.env.deadlines.after(patience_s, self._abandon)
 
     def lose(self) -> None:
         """The job has another owner, or none: nothing of this run may be written."""
@@ -156,7 +178,16 @@ class Run:
 
     def report_progress(self, current: float, total: float | None, message: str | None) -> None:
         if self.state is not RunState.ABANDONED and not self.lost:
-            self.progress_due = (current, total, message)
+            with _PROGRESS:
+                self.progress_due = (current, total, message)
+
+    def take_progress(self) -> tuple[float, float | None, str | None] | None:
+        """The newest report, if it was not taken yet."""
+        if self.progress_due is None:
+            return None
+        with _PROGRESS:
+            taken, self.progress_due = self.progress_due, None
+        return taken
 
     def _abandon(self) -> None:
         if self.state is RunState.ENDING:

@@ -88,7 +88,7 @@ class Supervisor:
 
     async def tick(self) -> None:
         """Read the settings and bring the slots to the target."""
-        if self.env.stopping.is_set():
+        if self.env.leaving:
             await self._bring_to(0, None)
             return
         settings = await self.env.storage.queues.get(self.line.queue)
@@ -130,7 +130,7 @@ class Supervisor:
 
     def _scale_within(self, wanted: int) -> None:
         """Scale to what is wanted, as far as it is granted."""
-        if self.env.stopping.is_set():
+        if self.env.leaving:
             wanted = 0
         self.scale_to(max(min(wanted, self.granted, self._told - self._closing), 0))
 
@@ -192,7 +192,7 @@ class Supervisor:
             slot.task.add_done_callback(self._leftovers.discard)
         if self.slots.get(slot.index) is slot:
             del self.slots[slot.index]
-            if not self.env.stopping.is_set() and not slot.closing:
+            if not self.env.leaving and not slot.closing:
                 self._open(slot.index)
 
     def close(self) -> None:

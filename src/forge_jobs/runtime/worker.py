@@ -55,6 +55,7 @@ class Slot:
             return
         run = self._run = Run(self.env, self, job, handler, alone=alone)
         self.env.running.add(run)
+        self.env.started += 1
         self._next.set_result(run)
 
     def close(self) -> None:
@@ -70,6 +71,8 @@ class Slot:
         self.env.observer.count("abandoned", run.job.queue, run.job.kind)
         run.happened("abandoned")
         log.error("abandoned job_id=%s kind=%s: the handler ignores cancellation", run.job.id, run.job.kind)
+        if run.place is not None:
+            run.place.left(run)
         outcome: FinalizeOutcome
         match run.ended_by:
             case _ if run.concluded is not None:
@@ -141,6 +144,7 @@ class Slot:
 
     async def _after(self, run: Run, ctx: JobCtx, outcome: RunOutcome) -> None:
         """Tell the `after_run` hooks, whose faults change nothing any more. After our cancel the rest hear nothing."""
+        run.place = None  # the handler is over wherever it ran; what can be ended now is this task
         for hook in self.env.handlers.hooks.after:
             try:
                 await hook(self.env.state, ctx, outcome)

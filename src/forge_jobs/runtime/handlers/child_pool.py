@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from forge_jobs.runtime.children import ChildError, Children, environment
+from forge_jobs.runtime.gauges import rss_mib
 from forge_jobs.runtime.handlers.pooled_child import PooledChild
 
 if TYPE_CHECKING:
@@ -174,12 +173,3 @@ class ChildPool:
         if most is not None and child.jobs >= most:
             return True
         return most_mib is not None and child.jobs > 0 and rss_mib(child.child.pid) > most_mib
-
-
-def rss_mib(pid: int) -> float:
-    """The resident memory of a process; 0 if it is over."""
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except (OSError, IndexError, ValueError):
-        return 0.0
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

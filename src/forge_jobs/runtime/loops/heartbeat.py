@@ -115,6 +115,7 @@ class Heartbeat:
     def _info(self) -> ProcessInfo:
         env = self.env
         lines = list(env.exchanger.lines.items())
+        refused = env.threads.refused_kinds()
         return ProcessInfo(
             host_id=env.host_id,
             label=env.label,
@@ -122,13 +123,14 @@ class Heartbeat:
             pid=os.getpid(),
             version=__version__,
             queues=self._queues,
-            kinds=tuple(env.handlers.kinds()),
+            kinds=tuple(kind for kind in env.handlers.kinds() if kind not in refused),
             slots={queue: len(line.supervisor.slots) for queue, line in lines},
             offered={queue: line.supervisor.offered for queue, line in lines},
             running=env.running.by_slot(),
             schedules=tuple(one.name for one in env.handlers.schedules()),
             state=ProcessState.FENCED if env.health.fenced else self.state,
             loop_lag_ms=round(env.health.loop_lag_ms, 1),
+            abandoned_threads=env.threads.abandoned,
         )
 
     # On the event loop

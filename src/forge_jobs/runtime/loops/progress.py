@@ -13,8 +13,8 @@ EVERY_S: Final = 1.0
 async def tick(env: RuntimeEnv) -> None:
     """Write what was reported since the last tick."""
     for run in env.running:
-        if run.progress_due is not None:
-            (current, total, message), run.progress_due = run.progress_due, None
+        if (due := run.take_progress()) is not None:
+            current, total, message = due
             await env.storage.jobs.set_progress(
                 run.job.id, run.job.fence, current=current, total=total, message=message
             )

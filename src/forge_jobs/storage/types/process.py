@@ -25,7 +25,7 @@ class ProcessInfo:
 
     `slots` maps each served queue to the slots open for it, `offered` to the most that the process would open of its
     total (older processes do not say), `running` each slot's process id to its job. `schedules` are those that its code
-    declares.
+    declares. `kinds` are those that it takes jobs of: while too many threads were abandoned, none that need one.
     """
 
     host_id: str
@@ -39,6 +39,7 @@ class ProcessInfo:
     running: dict[str, str]
     state: ProcessState
     loop_lag_ms: float = 0.0
+    abandoned_threads: int = 0
     offered: dict[str, int] = field(default_factory=dict)
     schedules: tuple[str, ...] = ()
 

@@ -24,6 +24,7 @@ async def test_lines_of_a_job_that_somebody_has_wait_and_the_others_are_written(
             other.execute("SELECT id FROM forge.jobs WHERE id = %s FOR UPDATE", (jobs[0].id,))
             assert await storage.logs.append(runs) == {jobs[0].id}
             assert [len(await storage.logs.of_job(job.id)) for job in jobs] == [0, 1]
+            other.rollback()
         assert await storage.logs.append(runs) == set()
         assert [len(await storage.logs.of_job(job.id)) for job in jobs] == [1, 1]
 

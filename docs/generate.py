@@ -146,6 +146,10 @@ LIMITS: Final[Mapping[str, tuple[str, str]]] = {
     "BULK_CHUNK": ("jobs", "One statement of a bulk, and one transaction of `forge-jobs enqueue --bulk`."),
     "PAGE": ("jobs", "One page of a list."),
     "PROGRESS_MESSAGE_LENGTH": ("characters", "Message of `ctx.progress`; a longer one is cut."),
+    "CHILD_LINE_BYTES": ("bytes", "One line between a worker pool and a child, either way, its end included."),
+    "CHILD_LOG_LINE_BYTES": ("bytes", "One line of a child's error output; a longer one is cut."),
+    "CHILD_LOG_LINES_PER_S": ("lines", "Lines that a child may log in a second. More are counted instead."),
+    "CHILDREN_PER_POOL": ("children", "`size` of a worker pool."),
     "EVENT_BUFFER": ("events", "Events that wait to be written. More are dropped and counted."),
     "SERIES_BUCKETS": ("buckets", "Most buckets of one series of a metric. More are refused."),
     "TRACE_BYTES": ("bytes", "`trace` of a request as stored."),
@@ -171,6 +175,9 @@ EVENTS: Final[Mapping[str, str]] = {
     "cancel_seen": "A running job is told that somebody cancelled it.",
     "checkpoint_fault": "The write-ahead log could not be copied back. It is tried again.",
     "checkpoint_risk": "A connection of your own checkpoints the file, on an SQLite where that can corrupt it.",
+    "child_died": "A child of a worker pool ended by itself. Its job, if any, counts a crash.",
+    "child_ended": "A child of a worker pool broke the rules of its protocol, as `reason` says, and was ended.",
+    "child_not_started": "A child of a worker pool could not be started. Jobs that wait for it fail.",
     "claims_stopped": "No heartbeat was accepted for `stale_s` − 2 × `heartbeat_s`. The worker takes no new jobs.",
     "cleaned_up": "Retention removed old jobs.",
     "cleanup_fault": "Retention failed on one queue and went on with the next.",
@@ -186,6 +193,8 @@ EVENTS: Final[Mapping[str, str]] = {
     "events_lost": "Events could not be written when the store was closed.",
     "exchange_fault": "An unexpected error while settling or claiming. It is tried again. Report it.",
     "fenced": "No heartbeat was accepted for `stale_s` − `heartbeat_s`. Handlers are told to stop.",
+    "guard_lost": "The guard of child processes ended, and its children with it. The next child starts a new one.",
+    "guard_stuck": "The guard of child processes did not end with the worker and was killed.",
     "handler_replaced": "A kind was registered twice. The last registration counts.",
     "heart_close_fault": "A broken heartbeat connection did not close cleanly. It is replaced all the same.",
     "id_tail_overflow": "More ids were made in a millisecond than fit. They go on in the next, in order.",
@@ -196,6 +205,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "job_throttled": "A job waits because its upstream asked for it. No attempt was burnt.",
     "lease_gained": "This process now runs a loop for all.",
     "lease_lost": "Another process runs the loop now. Harmless: what it does is safe to be done twice.",
+    "line_fault": "What a child wrote could not be handled. Its job failed. A fault of forge-jobs: report it.",
     "listener_fault": "An unexpected error of the listener; it goes on. Report it.",
     "listener_lost": "The connection for notifications broke. It is made anew; until then jobs are found by polling.",
     "loop_fault": "A background loop failed and goes on after a pause.",
@@ -205,12 +215,14 @@ EVENTS: Final[Mapping[str, str]] = {
     "network_file_system": "The database is on a network file system, and `force_network_fs` allows it.",
     "outcome_unreadable": "What a handler answered could not be read. It counts as a failure.",
     "poll_mode": "Wake-ups from other processes do not work here. Jobs are found by polling.",
+    "pool_fault": "A worker pool stopped by an unexpected error. Report it.",
     "postgres_error": "What PostgreSQL said, in its own words.",
     "progress_lost": "The last progress of a run could not be written. The job itself is not affected.",
     "rate_limit_fault": "The function that names a kind's rate limit failed. Its scope was not drained.",
     "rate_scope_unknown": "A rate limit that handlers name does not exist: their jobs wait. Declare it, or add it.",
     "reaped": "A job was taken back from a worker that fell silent.",
     "rebalanced": "The total of a queue was split anew over the processes.",
+    "resident_fault": "A handler failed when it was told that the runtime stops.",
     "retry_after_cut": "A handler asked for more than 7 days. 7 days it is.",
     "revive_failed": "A stale job could not be taken back. The others were; this one is tried again.",
     "runtime_fault": "A part of the worker failed. The worker stops: half a worker is worse than none.",
@@ -605,7 +617,7 @@ def _log_lines() -> dict[str, tuple[set[str], set[str], str]]:
     """Every event in the source: its levels, its loggers, its fields."""
     found: dict[str, tuple[set[str], set[str], list[str]]] = {}
     for path in sorted(SOURCE.rglob("*.py")):
-        if path.relative_to(SOURCE).parts[0] in ("bench", "demo", "testing") or path.name == "noop.py":
+        if path.relative_to(SOURCE).parts[0] in ("bench", "demo", "testing"):
             continue
         tree = ast.parse(path.read_text())
         loggers = _loggers(tree)

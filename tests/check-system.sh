@@ -12,6 +12,7 @@ need() {
 }
 
 need strace command -v strace # shows that an acknowledged write was synced before the answer
+need nodejs command -v node # a worker in another language
 need pgbouncer command -v pgbouncer
 [ -n "${FORGE_TEST_PG_BIN:-}" ] || need postgresql ls /usr/lib/postgresql/*/bin/postgres # a second version, beside the wheel's
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -282,14 +283,14 @@ async def test_jobs_fail_while_no_child_can_be_started(world: World, tmp_path: P
     program = tmp_path / "worker"
     program.write_text(f"#!{sys.executable}\n" + (WORKERS / "rude.py").read_text())
     program.chmod(0o755)
-    world.handlers.register(WorkerPool("rude", [str(program)], max_jobs_per_child=1))
+    world.handlers.register(WorkerPool("rude", [str(program)], max_jobs_per_child=1), backoff=[0])
     await world.work()
     program.rename(tmp_path / "away")
     await world.when(await world.put("rude"), "done")  # by the child that runs already
     detail = await world.when(await world.put("rude", max_attempts=1), "dead")
     assert detail.row.last_error == f"spawn '{program}': No such file or directory"
     (tmp_path / "away").rename(program)
-    await world.when(await world.put("rude"), "done")
+    await world.when(await world.put("rude"), "done", within_s=20)  # a start that is under way may still fail
 
 
 async def test_a_payload_that_does_not_fit_into_a_line_is_dead_and_costs_no_child(tmp_path: Path) -> None:
@@ -301,5 +302,10 @@ async def test_a_payload_that_does_not_fit_into_a_line_is_dead_and_costs_no_chil
         detail = await world.when(await world.put("rude", {"text": "x" * (2 * 1024 * 1024)}), "dead")
         assert detail.row.last_error == "payload: it does not fit into a line of 2097152 bytes for the worker"
         await world.when(await world.put("rude", {"text": "x" * (2 * 1024 * 1024 - 200)}), "done")
+        damaged = await world.put("rude", {"n": 1}, delay=timedelta(seconds=60))
+        world.damage(damaged, "payload", '{"n": 1e400}')
+        await world.storage.jobs.run_now(damaged)
+        assert "payload" in ((await world.when(damaged, "dead", "failed")).row.last_error or "")
+        await world.when(await world.put("rude"), "done")
         assert child.running
         await world.close()

@@ -5,11 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import Final
 
-LOG_LINE_BYTES: Final = 8 * 1024
-LOG_LINES_PER_S: Final = 200
-"""More are counted, not logged: a child that floods its error output must not fill the disk through the log."""
+from forge_jobs.limits import CHILD_LOG_LINE_BYTES, CHILD_LOG_LINES_PER_S
 
 
 class LineTooLong(Exception):
@@ -52,7 +49,8 @@ class Lines:
 
 
 class LogLines:
-    """Error output on its way to the log: long lines are cut, and a flood of lines is counted instead."""
+    """Error output on its way to the log: long lines are cut, and a flood of lines is counted instead, lest it fill the
+    disk."""
 
     def __init__(self, emit: Callable[[str, int], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._emit = emit
@@ -60,7 +58,7 @@ class LogLines:
         self._line = bytearray()
         self._cut = False
         self._second = 0.0
-        self._left = LOG_LINES_PER_S
+        self._left = CHILD_LOG_LINES_PER_S
         self._dropped = 0
         self.last = ""
         """The last line that said something, for the story of a death."""
@@ -78,7 +76,7 @@ class LogLines:
         self._add(rest)
 
     def _add(self, part: bytes) -> None:
-        room = LOG_LINE_BYTES - len(self._line)
+        room = CHILD_LOG_LINE_BYTES - len(self._line)
         self._cut = self._cut or len(part) > room
         if room > 0:
             self._line += part[:room]
@@ -98,7 +96,7 @@ class LogLines:
         now = self._clock()
         if now >= self._second + 1:
             self._tell_dropped()
-            self._second, self._left = now, LOG_LINES_PER_S
+            self._second, self._left = now, CHILD_LOG_LINES_PER_S
         if self._left > 0:
             self._left -= 1
             self._emit(text, level)
@@ -107,7 +105,6 @@ class LogLines:
 
     def _tell_dropped(self) -> None:
         if self._dropped:
-            self._emit(
-                f"… {self._dropped} lines were not logged: more than {LOG_LINES_PER_S} in a second", logging.WARNING
-            )
+            told = f"… {self._dropped} lines were not logged: more than {CHILD_LOG_LINES_PER_S} in a second"
+            self._emit(told, logging.WARNING)
             self._dropped = 0

@@ -41,14 +41,18 @@ class ChildPool:
         """Start all children.
 
         Raises:
-            ChildError: the first of them could not be started.
+            ChildError: one of them could not be started; none is left.
         """
-        try:
-            first = await self._start_child()
-        except ChildError as error:
-            self._fail_waiting(error)
-            raise
-        self._places = [asyncio.create_task(self._keep(first if place == 0 else None)) for place in range(self.size)]
+        starting = (self._start_child() for _ in range(self.size))
+        started = await asyncio.gather(*starting, return_exceptions=True)
+        for error in started:
+            if isinstance(error, BaseException):
+                for child in self._alive:
+                    child.end()
+                self._fail_waiting(error)
+                raise error
+        children = [child for child in started if isinstance(child, PooledChild)]
+        self._places = [asyncio.create_task(self._keep(child), name=f"forge-pool-{self.kind}") for child in children]
 
     @property
     def size(self) -> int:
@@ -122,7 +126,8 @@ class ChildPool:
                     child = await self._start_child()
                 except ChildError as error:
                     log.error("child_not_started kind=%s error=%s", self.kind, error)
-                    self._fail_waiting(error)
+                    if not self._alive:
+                        self._fail_waiting(error)
                     early += 1
                     await self._back_off(early)
                     continue
@@ -156,10 +161,8 @@ class ChildPool:
         except TimeoutError:
             pass
 
-    def _fail_waiting(self, error: ChildError) -> None:
+    def _fail_waiting(self, error: BaseException) -> None:
         """Jobs that wait for a child hear that there will be none."""
-        if self._alive:
-            return
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():

@@ -18,13 +18,11 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from forge_jobs.limits import PAYLOAD_CEILING_BYTES
+from forge_jobs.limits import CHILD_LINE_BYTES, PAYLOAD_CEILING_BYTES
 from forge_jobs.payload import encode_payload
 from forge_jobs.runtime.cancel import CancelReason
 from forge_jobs.runtime.outcome import Dead, Done, Failed, JobOutcome, Throttled
 
-LINE_BYTES: Final = 2 * 1024 * 1024
-"""The longest line either way, its end included."""
 RETRY_AFTER_S: Final = 60
 SHOWN: Final = 100
 MISSING: Final = object()
@@ -84,7 +82,7 @@ def request_line(
         f'{{"id":"{job_id}","payload":{encode_payload(payload, PAYLOAD_CEILING_BYTES)},"kind":"{kind}",'
         f'"attempt":{attempt},"fence":{fence},"deadline_ms":{deadline}}}\n'
     ).encode("ascii")
-    return line if len(line) <= LINE_BYTES else None
+    return line if len(line) <= CHILD_LINE_BYTES else None
 
 
 def cancel_line(job_id: str, reason: CancelReason) -> bytes:

@@ -7,6 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
+from forge_jobs.limits import CHILD_LINE_BYTES
 from forge_jobs.runtime.cancel import CancelReason
 from forge_jobs.runtime.children import Child, Exit
 from forge_jobs.runtime.children.child import STOP_LOOK_S
@@ -57,7 +58,7 @@ class PooledChild:
         self._let_go = False
         """We ended it, or let it exit."""
         self._stdin = child.stdin
-        self._lines = Lines(protocol.LINE_BYTES)
+        self._lines = Lines(CHILD_LINE_BYTES)
         self._log = LogLines(self._log_line)
         child.stdout.listen(self._on_output)
         child.stderr.listen(self._log.feed)
@@ -129,7 +130,7 @@ class PooledChild:
                     break
                 self._on_line(self._ctx, line)
         except LineTooLong:
-            self._refuse(f"worker wrote a line of more than {protocol.LINE_BYTES} bytes")
+            self._refuse(f"worker wrote a line of more than {CHILD_LINE_BYTES} bytes")
             return
         except protocol.ProtocolError as error:
             self._refuse(str(error))

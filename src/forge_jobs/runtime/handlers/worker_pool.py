@@ -18,17 +18,16 @@ from forge_jobs.names import check_name
 from forge_jobs.runtime.children import ChildError
 from forge_jobs.runtime.context import run_of
 from forge_jobs.runtime.handlers.child_pool import ChildPool
-from forge_jobs.runtime.handlers.line_protocol import LINE_BYTES, request_line
+from forge_jobs.runtime.handlers.line_protocol import request_line
 from forge_jobs.runtime.handlers.pooled_child import NotTaken
 from forge_jobs.runtime.outcome import Dead, Failed, JobOutcome
-from forge_jobs.storage.error import ConfigError
+from forge_jobs.storage.error import ConfigError, InvalidPayload
 
 if TYPE_CHECKING:
     from forge_jobs.runtime.context import JobCtx
     from forge_jobs.runtime.env import RuntimeEnv
 
 TIMEOUT_S: Final = 600
-SIZE_MAX: Final = 1_000
 
 
 class WorkerPool:
@@ -60,7 +59,7 @@ class WorkerPool:
         self.argv = _argv(argv, kind)
         self.env = dict(env or {})
         self.cwd = None if cwd is None else os.fspath(cwd)
-        self.size = _whole("size", size, kind, SIZE_MAX)
+        self.size = _whole("size", size, kind, limits.CHILDREN_PER_POOL[1])
         self.require_id = require_id
         self.max_jobs_per_child = _whole_or_none("max_jobs_per_child", max_jobs_per_child, kind)
         self.max_rss_mib = _whole_or_none("max_rss_mib", max_rss_mib, kind)
@@ -83,17 +82,11 @@ class WorkerPool:
             pool = self._pools.get(ctx.host_id) or await self._start(run_of(ctx).env)
             while True:
                 child = await pool.take(ctx.cancel)
-                request = request_line(
-                    ctx.job_id,
-                    payload,
-                    kind=ctx.kind,
-                    attempt=ctx.attempt,
-                    fence=ctx.fence,
-                    deadline_s=ctx.left_s(),
-                )
-                if request is None:
+                try:
+                    request = _request(ctx, payload)
+                except Unspeakable as error:
                     pool.returned(child)
-                    return Dead(f"payload: it does not fit into a line of {LINE_BYTES} bytes for the worker")
+                    return Dead(f"payload: {error}")
                 try:
                     return await child.run(ctx, request)
                 except NotTaken:
@@ -131,6 +124,22 @@ class WorkerPool:
 
     def __repr__(self) -> str:
         return f"WorkerPool({self.kind!r}, {list(self.argv)!r}, size={self.size})"
+
+
+class Unspeakable(Exception):
+    """A payload that no line can carry."""
+
+
+def _request(ctx: JobCtx, payload: Any) -> bytes:
+    try:
+        line = request_line(
+            ctx.job_id, payload, kind=ctx.kind, attempt=ctx.attempt, fence=ctx.fence, deadline_s=ctx.left_s()
+        )
+    except InvalidPayload as error:  # damaged in the store, such as a number that became infinite
+        raise Unspeakable(str(error)) from error
+    if line is None:
+        raise Unspeakable(f"it does not fit into a line of {limits.CHILD_LINE_BYTES} bytes for the worker")
+    return line
 
 
 def _argv(argv: object, kind: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from forge_jobs.clock import ManualClock
 from forge_jobs.runtime.env import RuntimeEnv
 from forge_jobs.runtime.loops import gauges, lag, metrics
 from forge_jobs.runtime.queue_runtime import LOOPS
+from forge_jobs.runtime.running import RunningTable
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.metric import METRICS, Bucket, Tally, percentile
 from forge_jobs.testing.cluster import until
@@ -30,7 +31,9 @@ async def read(storage: Storage, metric: str, **chosen: str) -> list[Bucket]:
 
 def process(storage: Storage) -> RuntimeEnv:
     """A process without anything running in it."""
-    return RuntimeEnv(storage, HandlerRegistry(), DefaultRouter(), scaled(), None)
+    env = RuntimeEnv(storage, HandlerRegistry(), DefaultRouter(), scaled(), None)
+    env.running = RunningTable()
+    return env
 
 
 class TestGauges:
@@ -38,7 +41,7 @@ class TestGauges:
         clock = ManualClock()
         async with open_storage(f"sqlite:///{tmp_path}/jobs.db", clock=clock) as storage:
             env = process(storage)
-            await lag.tick(env)
+            await lag.tick(env, 0.05)
             await storage.queues.ensure("default")
             await storage.queues.list()
             await gauges.tick(env)

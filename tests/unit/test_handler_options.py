@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from forge_jobs import ConfigError, HandlerRegistry, JobCtx
+from forge_jobs.runtime.executors.executor import Executor, is_coroutine_function
 
 
 @pytest.mark.parametrize(
@@ -62,6 +64,40 @@ def test_single_exception_classes_and_lists_are_taken() -> None:
     entry = handlers.get("three")
     assert entry is not None
     assert entry.options.redact == ("iban",)
+
+
+def test_the_executor_fits_the_function_unless_another_is_asked_for() -> None:
+    handlers = HandlerRegistry()
+    handlers.handler("looped")(_handler)
+    handlers.handler("plain")(lambda ctx, payload: None)
+    handlers.handler("child", executor="process")(lambda ctx, payload: None)
+    assert handlers.kinds_on(Executor.ASYNC) == ["looped"]
+    assert handlers.kinds_on(Executor.THREAD) == ["plain"]
+    assert handlers.kinds_on(Executor.PROCESS) == ["child"]
+
+
+class _Callable:
+    async def __call__(self, payload: object) -> None: ...
+
+
+def test_an_async_function_is_known_in_every_guise() -> None:
+    assert is_coroutine_function(functools.partial(_handler))
+    assert is_coroutine_function(_Callable())
+    assert is_coroutine_function(_Callable().__call__)
+    assert not is_coroutine_function(lambda: _handler)
+    assert not is_coroutine_function(functools.partial(print))
+
+
+def test_a_typed_payload_is_refused_with_the_reason() -> None:
+    @dataclass
+    class Letter:
+        to: str
+
+    async def send(ctx: JobCtx, letter: Letter) -> None: ...
+
+    send.__annotations__["letter"] = Letter  # as without postponed annotations
+    with pytest.raises(ConfigError, match="Letter"):
+        HandlerRegistry().handler("mail")(send)
 
 
 async def _handler(ctx: JobCtx) -> None: ...

@@ -1,0 +1,120 @@
+"""Handlers that need a core of their own get one, and a worker does not grow with its jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from forge_jobs import EnqueueRequest, QueueRuntime, RuntimeConfig, Storage, open_storage
+from forge_jobs.runtime.gauges import rss_mib
+from runtime import child_handlers, table
+
+LOAD: Final = 3_000_000
+"""Rounds of pure Python in a job: about 0.2 s."""
+JOBS: Final = 6
+WANTED: Final = 1.5
+"""How much faster two slots must be than one. On two idle cores it is 1.9."""
+TRIES: Final = 4
+
+
+async def crunch(storage: Storage, slots: int) -> float:
+    """Seconds that the load takes with so many children, which are warm."""
+    runtime = QueueRuntime(storage, child_handlers.handlers, slots=slots, registry=child_handlers.PATH)
+    await runtime.start()
+    try:
+        await all_done(runtime, {"n": LOAD // 3}, slots)
+        began = time.perf_counter()
+        await all_done(runtime, {"n": LOAD}, JOBS)
+        return time.perf_counter() - began
+    finally:
+        await runtime.stop(0)
+
+
+async def all_done(runtime: QueueRuntime, payload: dict[str, int], jobs: int) -> None:
+    before = runtime.report.finished
+    await runtime.enqueue_bulk([EnqueueRequest("crunch", payload) for _ in range(jobs)])
+    async with asyncio.timeout(60):
+        while runtime.report.finished < before + jobs:
+            await asyncio.sleep(0.002)
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core has nothing to share")
+async def test_two_slots_finish_a_pure_python_load_faster_than_one(tmp_path: Path) -> None:
+    ratios = []
+    async with open_storage(f"sqlite:///{tmp_path}/jobs.db") as storage:
+        for _ in range(TRIES):  # others may use the cores
+            one, two = await crunch(storage, 1), await crunch(storage, 2)
+            ratios.append(one / two)
+            if ratios[-1] >= WANTED:
+                break
+    print("two slots are faster by", [f"{ratio:.2f}" for ratio in ratios])
+    assert max(ratios) >= WANTED, ratios
+
+
+MIX: Final = ("none", "done", "failed", "dead", "throttled", "error", "cause", "system_exit", "text", "dead_on")
+PLACES: Final = ("async", "thread", "process", "process-async")
+
+
+async def mixed(storage: Storage, runtime: QueueRuntime, jobs: int) -> None:
+    """So many jobs of the table, on every executor; each of them runs once."""
+    kinds = [f"{place}.{name}" for name in MIX for place in PLACES]
+    before = runtime.env.health.counts["finished"]
+    await runtime.enqueue_bulk([EnqueueRequest(kinds[n % len(kinds)], delay=0) for n in range(jobs)])
+    async with asyncio.timeout(100):
+        while runtime.env.health.counts["finished"] < before + jobs or len(runtime.env.running):
+            await asyncio.sleep(0.01)
+
+
+def size() -> dict[str, float]:
+    gc.collect()
+    return {
+        "rss_mib": rss_mib(os.getpid()),
+        "fds": len(os.listdir("/proc/self/fd")),
+        "threads": len(os.listdir("/proc/self/task")),
+    }
+
+
+async def grown(database: Path, *, warm: int, jobs: int) -> tuple[dict[str, float], dict[str, float]]:
+    """What the process used when every thread and child was there, and after so many jobs more."""
+    config = RuntimeConfig(supervisor_s=0.2, poll_ms=50)
+    async with open_storage(f"sqlite:///{database}") as storage:
+        runtime = QueueRuntime(storage, table.handlers, slots=4, config=config, registry=table.PATH)
+        await runtime.start()
+        try:
+            for place in ("thread", "process"):
+                await all_slots(runtime, f"{place}.ignore")
+            await mixed(storage, runtime, warm)
+            before = size()
+            await mixed(storage, runtime, jobs)
+            return before, size()
+        finally:
+            await runtime.stop(0)
+
+
+async def all_slots(runtime: QueueRuntime, kind: str) -> None:
+    """A second in which every slot has a job of this kind."""
+    before = runtime.report.finished
+    await runtime.enqueue_bulk([EnqueueRequest(kind) for _ in range(4)])
+    async with asyncio.timeout(60):
+        while runtime.report.finished < before + 4:
+            await asyncio.sleep(0.01)
+
+
+def check(before: dict[str, float], after: dict[str, float]) -> None:
+    print(before, after)
+    assert {name: after[name] for name in before if after[name] > before[name] * 1.1} == {}
+
+
+async def test_a_worker_does_not_grow_with_its_jobs(tmp_path: Path) -> None:
+    check(*await grown(tmp_path / "jobs.db", warm=1_000, jobs=1_000))
+
+
+@pytest.mark.slow
+async def test_a_worker_does_not_grow_with_very_many_jobs(tmp_path: Path) -> None:
+    check(*await grown(tmp_path / "jobs.db", warm=3_000, jobs=6_000))

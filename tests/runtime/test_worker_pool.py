@@ -283,8 +283,9 @@ async def test_jobs_fail_while_no_child_can_be_started(world: World, tmp_path: P
     program = tmp_path / "worker"
     program.write_text(f"#!{sys.executable}\n" + (WORKERS / "rude.py").read_text())
     program.chmod(0o755)
-    world.handlers.register(WorkerPool("rude", [str(program)], max_jobs_per_child=1), backoff=[0])
+    world.handlers.register(WorkerPool("rude", [str(program)], max_jobs_per_child=2), backoff=[0])
     await world.work()
+    await world.when(await world.put("rude"), "done")
     program.rename(tmp_path / "away")
     await world.when(await world.put("rude"), "done")  # by the child that runs already
     detail = await world.when(await world.put("rude", max_attempts=1), "dead")

@@ -88,16 +88,4 @@ def test_an_async_function_is_known_in_every_guise() -> None:
     assert not is_coroutine_function(functools.partial(print))
 
 
-def test_a_typed_payload_is_refused_with_the_reason() -> None:
-    @dataclass
-    class Letter:
-        to: str
-
-    async def send(ctx: JobCtx, letter: Letter) -> None: ...
-
-    send.__annotations__["letter"] = Letter  # as without postponed annotations
-    with pytest.raises(ConfigError, match="Letter"):
-        HandlerRegistry().handler("mail")(send)
-
-
 async def _handler(ctx: JobCtx) -> None: ...

@@ -12,6 +12,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from enum import Enum, auto
+from pathlib import Path
 from typing import Final
 
 import click
@@ -26,6 +27,7 @@ from forge_jobs.cli.logs import log_to_stderr
 from forge_jobs.cli.parameters import Duration, Invocation, global_options
 from forge_jobs.cli.settings import Settings
 from forge_jobs.cli.store import opened, settings_of
+from forge_jobs.clock import SHARED_CLOCK, Clock
 from forge_jobs.runtime.handler import HandlerRegistry
 from forge_jobs.runtime.queue_runtime import QueueRuntime
 from forge_jobs.storage.protocol import Storage
@@ -107,7 +109,7 @@ async def _work(settings: Settings, handlers: HandlerRegistry, until: Until, *, 
     asyncio.get_running_loop().set_default_executor(threads)
     abandoned = 0
     try:
-        async with opened(settings, create=True) as storage:
+        async with opened(settings, create=True, clock=_clock_of_a_test()) as storage:
             runtime = _runtime(storage, handlers, settings)
             _stop_on_signals(runtime, settings)
             try:
@@ -136,6 +138,16 @@ async def _work(settings: Settings, handlers: HandlerRegistry, until: Until, *, 
     if abandoned or not await _threads_ended():
         _exit_now(code)  # what would not end must not keep the process, nor does Python's own wait for it have a limit
     return code
+
+
+def _clock_of_a_test() -> Clock | None:
+    """The clock that a test shares with its workers, if there is one."""
+    path = os.environ.get(SHARED_CLOCK)
+    if not path:
+        return None
+    from forge_jobs.testing.clock import SharedClock
+
+    return SharedClock(Path(path))
 
 
 def _check_slots(settings: Settings) -> None:

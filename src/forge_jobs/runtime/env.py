@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -15,6 +16,7 @@ from forge_jobs.runtime.gauges import ProcessGauges
 from forge_jobs.runtime.handler import HandlerRegistry
 from forge_jobs.runtime.routing import Router, fill
 from forge_jobs.storage.protocol import Storage
+from forge_jobs.storage.types.finalize import Finalize, Settled
 from forge_jobs.storage.types.job import EnqueueRequest
 from forge_jobs.storage.types.metric import Tally
 from forge_jobs.storage.types.queue import QueueSettings
@@ -81,6 +83,8 @@ class RuntimeEnv:
     """Who wants to hear of wakes that name something else than a queue."""
     cron_due_us: int | None = None
     """When the next schedule is due, as the last pass over them saw it; None if none is."""
+    on_settled: Callable[[Finalize, Settled], None] | None = None
+    """Told of every outcome that the store has written: how a test learns what became of what it ran."""
     running: RunningTable = field(init=False)
     exchanger: Exchanger = field(init=False)
     deadlines: Deadlines = field(init=False)

@@ -315,6 +315,8 @@ class Exchanger:
                 self.lines[item.job.queue].returned(item)
             if settled is not APPLIED_DONE:
                 self._settled(item, settled)
+            if self.env.on_settled is not None:
+                self.env.on_settled(item, settled)
         self.env.health.counts["finished"] += sum(settled is APPLIED_DONE for settled in answer.settled)
         admitted = await self._admitted(claims, answer.claims)
         now = self._loop.time()

@@ -38,7 +38,7 @@ from forge_jobs.runtime.schedules import trigger
 from forge_jobs.runtime.supervisor import Supervisor
 from forge_jobs.storage.error import ConfigError, StorageError
 from forge_jobs.storage.protocol import CLUSTER, Storage
-from forge_jobs.storage.types.finalize import Finalize, Released
+from forge_jobs.storage.types.finalize import Finalize, Released, Settled
 from forge_jobs.storage.types.job import EnqueueOutcome, EnqueueRequest
 
 log = logging.getLogger("forge_jobs.runtime")
@@ -93,6 +93,9 @@ class QueueRuntime:
         _check_slots(slots if slots is not None else config.slots, len(self.queues))
         self._slots = slots
         self._settings = (storage, handlers, router or DefaultRouter(), config, _label(name))
+        self.loops: Sequence[Loop] = LOOPS
+        self.on_settled: Callable[[Finalize, Settled], None] | None = None
+        """These two are for tests, and set before `start`: the loops to run, and who is told of written outcomes."""
         self._env: RuntimeEnv | None = None
         self._supervisors: list[Supervisor] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -142,6 +145,7 @@ class QueueRuntime:
     async def _begin(self) -> None:
         storage, handlers, router, config, label = self._settings
         env = self._env = RuntimeEnv(storage, handlers, router, config, label)
+        env.on_settled = self.on_settled
         env.running, env.deadlines, env.exchanger = RunningTable(), Deadlines(), Exchanger(env)
         env.heartbeat = Heartbeat(env, self.queues)
         self._hurry.clear()
@@ -160,7 +164,7 @@ class QueueRuntime:
         for supervisor in self._supervisors:
             self._spawn(supervisor.run(), f"supervisor-{supervisor.line.queue}")
         self._exchange_task = self._spawn(env.exchanger.run(), "exchange")
-        for loop in LOOPS:
+        for loop in self.loops:
             self._spawn(run_loop(env, loop), loop.name)
         await env.heartbeat.beat_now()  # so that the list of processes shows the slots that are open now
         storage.wake([CLUSTER])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from forge_jobs import EnqueueRequest, open_storage
@@ -32,7 +34,7 @@ async def test_time_is_moved_for_every_worker_at_once(place: str, request: pytes
             return detail.row.status if detail else "gone"
 
         async def everyone_works() -> bool:
-            return len(await storage.processes.list()) == 2
+            return len(await storage.processes.list(timedelta(hours=3))) == 2
 
         async def is_done() -> bool:
             return await status() == "done"

@@ -40,6 +40,8 @@ OVERRUN_S: Final = 5.0
 """A shutdown that takes longer than its grace and this much is cut off."""
 SPARE_THREADS: Final = 8
 """For what is not a handler: name look-ups, file checks."""
+RELOADED: Final = "FORGE_RELOADED"
+"""Says to a worker that it is the child of one with `--reload`."""
 
 
 @rich_click.command("worker", cls=Command)
@@ -53,6 +55,7 @@ SPARE_THREADS: Final = 8
 @rich_click.option("--name", metavar="LABEL", help="What people call this worker.")
 @rich_click.option("--drain", is_flag=True, help="Stop when nothing of these queues and kinds is ready or running.")
 @rich_click.option("--drain-all", is_flag=True, help="Stop when nothing waits for a later time either.")
+@rich_click.option("--reload", is_flag=True, help="Start anew when a source file changes. For development.")
 @rich_click.option("--grace", type=Duration(), help="How long handlers get to end at shutdown; 25s if not given.")
 @global_options
 @click.pass_context
@@ -64,6 +67,7 @@ def worker(
     name: str | None,
     drain: bool,
     drain_all: bool,
+    reload: bool,
     grace: timedelta | None,
 ) -> None:
     """Run the jobs whose handlers are in REGISTRY of MODULE, found from the current directory.
@@ -76,9 +80,12 @@ def worker(
       forge-jobs worker app:handlers
       forge-jobs worker app:handlers --queues mail,default --slots 20
       forge-jobs worker app:handlers --drain
+      forge-jobs worker app:handlers --reload
     """
     if drain and drain_all:
         raise click.UsageError("give --drain or --drain-all, not both", ctx=ctx)
+    if reload and (drain or drain_all):
+        raise click.UsageError("a worker that drains ends by itself; leave out --reload", ctx=ctx)
     settings = settings_of(
         ctx,
         queues=None if queues is None else _names(queues),
@@ -88,11 +95,30 @@ def worker(
     )
     _check_slots(settings)
     log_to_stderr(settings.log_level, settings.log_format)
+    if reload:
+        ctx.exit(_reload(settings))
     handlers = load_registry(target)
     failpoints.arm_from(os.environ)
     until = Until.ALL_DONE if drain_all else Until.DRAINED if drain else Until.STOPPED
     debug = ctx.ensure_object(Invocation).debug
     ctx.exit(asyncio.run(_work(settings, handlers, until, debug=debug)))
+
+
+def _reload(settings: Settings) -> int:
+    """Run this very command as a child without `--reload`, and anew after changes."""
+    from forge_jobs.cli.reload import DRAIN_S, run_reloading
+
+    arguments = [argument for argument in sys.argv[1:] if argument != "--reload"]
+    grace = ["--grace", f"{min(settings.runtime.shutdown_grace_s, DRAIN_S):g}"]
+    return run_reloading([sys.executable, "-m", "forge_jobs", *arguments, *grace], Path.cwd(), marked=RELOADED)
+
+
+def _follow_a_parent() -> None:
+    """Stop with the process that starts this one anew, if there is one."""
+    if os.environ.get(RELOADED):
+        from forge_jobs.cli.reload import follow_parent
+
+        follow_parent()
 
 
 class Until(Enum):
@@ -112,6 +138,7 @@ async def _work(settings: Settings, handlers: HandlerRegistry, until: Until, *, 
         async with opened(settings, create=True, clock=_clock_of_a_test()) as storage:
             runtime = _runtime(storage, handlers, settings)
             _stop_on_signals(runtime, settings)
+            _follow_a_parent()
             try:
                 await runtime.start()
                 _introduce(runtime, storage, handlers)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from forge_jobs import EnqueueRequest, Failed, HandlerRegistry, JobCtx, Storage
+from forge_jobs import ConfigError, EnqueueRequest, Exponential, Failed, HandlerRegistry, JobCtx, Storage
 from forge_jobs.storage.types.queue import QueueChange
-from forge_jobs.testing import ManualClock, all_enqueued, drain
+from forge_jobs.testing import ManualClock, all_enqueued, drain, until
+
+from .world import World
 
 
 class Failing:
@@ -122,3 +127,40 @@ async def test_a_queue_without_backoff_retries_at_once_until_the_attempts_are_sp
     detail = await failing.storage.jobs.get(drained.ran[-1].job_id)
     assert detail is not None
     assert len(detail.history) == 4
+
+
+async def test_a_kind_may_have_a_curve_of_its_own(failing: Failing) -> None:
+    own = Exponential(base=40, cap=timedelta(minutes=2), jitter=0.5)
+    assert 20 <= await failing.delay(backoff=own) <= 60
+    steady = Exponential(base=40, cap=100, jitter=0)
+    assert [steady(attempt, None) for attempt in (1, 2, 3, 1_000)] == [40, 80, 100, 100]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"base": 0}, {"base": "5"}, {"cap": timedelta(days=2)}, {"jitter": 0.6}, {"jitter": True}]
+)
+def test_a_curve_that_cannot_be_is_refused_where_it_is_written(wrong: dict[str, Any]) -> None:
+    (name, value), *_ = wrong.items()
+    with pytest.raises(ConfigError, match=rf"backoff {name} .*{re.escape(repr(value))}"):
+        Exponential(**wrong)
+
+
+async def test_a_queues_curve_is_switched_while_its_worker_runs(world: World) -> None:
+    @world.handlers.handler("failing")
+    async def no(ctx: JobCtx) -> Failed:
+        return Failed("no")
+
+    await world.work(slots=1)
+    await world.works_on()
+    await world.storage.queues.change("default", QueueChange(backoff_base_s=60, backoff_jitter=0))
+
+    async def delay() -> float:
+        row = (await world.when(await world.put("failing"), "failed")).row
+        assert row.started_at is not None
+        return (row.scheduled_at - row.started_at).total_seconds()
+
+    await until(lambda: delay_is(delay, 60))
+
+
+async def delay_is(delay: Callable[[], Awaitable[float]], expected: float) -> bool:
+    return expected <= await delay() <= expected + 0.5

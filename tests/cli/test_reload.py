@@ -89,6 +89,7 @@ def test_a_job_that_runs_is_given_back_and_run_by_the_new_code(here: Path, worke
     end(process)
 
 
+@pytest.mark.slow
 def test_a_broken_file_ends_the_worker_and_a_mended_one_starts_it(here: Path, worker: Start) -> None:
     write(here, "one")
     process = worker("--reload")

@@ -14,7 +14,7 @@ from forge_jobs.testing.throwaway import reserved_port
 from .server import running, site
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The database of the shop."""
     if request.param == "sqlite":

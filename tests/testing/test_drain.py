@@ -6,9 +6,20 @@ from datetime import timedelta
 
 import pytest
 
-from forge_jobs import ConfigError, Dead, EnqueueRequest, HandlerRegistry, JobCtx, Storage, Throttled, open_storage
+from forge_jobs import (
+    ConfigError,
+    Dead,
+    EnqueueRequest,
+    HandlerRegistry,
+    JobCtx,
+    Storage,
+    StoreConfig,
+    SyncQueue,
+    Throttled,
+    open_storage,
+)
 from forge_jobs.storage.types.finalize import Failed
-from forge_jobs.testing import Drained, ManualClock, drain
+from forge_jobs.testing import Drained, ManualClock, drain, drain_sync
 from forge_jobs.testing.factories import make_claim
 
 BACKENDS = pytest.mark.parametrize("forge_backend", ["sqlite", "postgresql"], indirect=True)
@@ -199,3 +210,17 @@ async def test_what_cannot_be_meant_is_refused(forge_storage: Storage, forge_han
     async with open_storage("sqlite:///:memory:") as storage:
         with pytest.raises(ConfigError, match="clock=ManualClock"):
             await drain(storage, forge_handlers, advance=True)
+
+
+@BACKENDS
+def test_a_program_without_an_event_loop_drains_its_queue(
+    forge_url: str, forge_config: StoreConfig, forge_handlers: HandlerRegistry
+) -> None:
+    with SyncQueue(forge_url, config=forge_config, handlers=forge_handlers) as queue:
+        for kind in ("parent", "broken"):
+            queue.enqueue(EnqueueRequest(kind))
+        drained = drain_sync(queue, forge_handlers)
+        assert (drained.counts, drained.waiting) == ({"done": 2, "failed": 1}, 1)
+        queue.enqueue(EnqueueRequest("endless"))
+        with pytest.raises(AssertionError, match="max_jobs=10 were run"):
+            drain_sync(queue, forge_handlers, max_jobs=10)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from forge_jobs.testing.clock import ManualClock, SharedClock
     from forge_jobs.testing.cluster import Cluster, until
     from forge_jobs.testing.context import make_ctx
-    from forge_jobs.testing.drained import Drained, Ran, drain
+    from forge_jobs.testing.drained import Drained, Ran, drain, drain_sync
     from forge_jobs.testing.enqueued import all_enqueued, assert_enqueued, refute_enqueued
     from forge_jobs.testing.inlined import inline
 
@@ -29,6 +29,7 @@ __all__ = [
     "all_enqueued",
     "assert_enqueued",
     "drain",
+    "drain_sync",
     "inline",
     "make_ctx",
     "refute_enqueued",
@@ -39,7 +40,7 @@ _HOMES: Final = {
     "clock": "ManualClock SharedClock",
     "cluster": "Cluster until",
     "context": "make_ctx",
-    "drained": "Drained Ran drain",
+    "drained": "Drained Ran drain drain_sync",
     "enqueued": "all_enqueued assert_enqueued refute_enqueued",
     "inlined": "inline",
 }

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from forge_jobs.clock import ManualClock
 from forge_jobs.ids import JobId
@@ -26,6 +26,9 @@ from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.answers import Outstanding
 from forge_jobs.storage.types.finalize import Applied, Finalize, FinalizeOutcome, Settled
 from forge_jobs.storage.types.job import DeadReason, JobStatus
+
+if TYPE_CHECKING:
+    from forge_jobs.sync.sync_queue import SyncQueue
 
 LOOK_S: Final = 0.002
 FIRST_STEP: Final = timedelta(seconds=1)
@@ -108,6 +111,31 @@ async def drain(
     elif advance and until == "empty":
         left = await drain.run_and_move(left)
     return Drained(ran=tuple(drain.ran), ready=left.ready, waiting=left.waiting)
+
+
+def drain_sync(
+    queue: SyncQueue,
+    handlers: HandlerRegistry,
+    *,
+    queues: Sequence[str] | None = None,
+    until: Until = "idle",
+    max_jobs: int = 1_000,
+    router: Router | None = None,
+) -> Drained:
+    """`drain` for tests without an event loop: run the jobs of a `SyncQueue`'s store on the thread of the store.
+
+    It gets as long as a call on the queue may take, 15 s unless its config says otherwise, so by default it does not
+    wait for what is due later.
+
+    Raises:
+        AssertionError, ConfigError: as `drain` does.
+        OutcomeUnknown: it took too long; it goes on.
+    """
+
+    def work(storage: Storage) -> Coroutine[Any, Any, Drained]:
+        return drain(storage, handlers, queues=queues, until=until, max_jobs=max_jobs, router=router)
+
+    return queue._store.call(work, ids=())
 
 
 class _Drain:

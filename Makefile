@@ -37,8 +37,8 @@ bench-postgres: .venv/.ready check-system    ## the same on a throw-away Postgre
 	$(BIN)/forge-jobs bench --backend postgres
 
 lint: .venv/.ready
-	$(BIN)/ruff check src tests docs
-	$(BIN)/ruff format --check -q src tests docs
+	$(BIN)/ruff check src tests docs examples
+	$(BIN)/ruff format --check -q src tests docs examples
 
 types: .venv/.ready
 	$(BIN)/mypy
@@ -50,7 +50,7 @@ check-system:
 	@sh tests/check-system.sh
 
 format: .venv/.ready
-	$(BIN)/ruff check -q --fix src tests docs; $(BIN)/ruff format -q src tests docs
+	$(BIN)/ruff check -q --fix src tests docs examples; $(BIN)/ruff format -q src tests docs examples
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

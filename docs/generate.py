@@ -240,6 +240,8 @@ EVENTS: Final[Mapping[str, str]] = {
     "rebalanced": "The total of a queue was split anew over the processes.",
     "resources_ready": "The resources that handlers share are made; claims begin.",
     "resident_fault": "A handler failed when it was told that the runtime stops.",
+    "reload": "A source file changed: the worker with `--reload` is started anew.",
+    "reload_polls": "The system does not tell of changed files. They are looked for every moment.",
     "retry_after_cut": "A handler asked for more than 7 days. 7 days it is.",
     "revive_failed": "A stale job could not be taken back. The others were; this one is tried again.",
     "runtime_fault": "A part of the worker failed. The worker stops: half a worker is worse than none.",
@@ -268,6 +270,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "wake_fault": "A wake-up could not be read, or not be sent after a commit of your own. The poll finds the job.",
     "wake_mode": "Notifications arrive again.",
     "watch_fault": "A look for other processes' commits failed. It is repeated.",
+    "worker_ended": "A worker with `--reload` ended by itself. The next change of a file starts it again.",
     "worker_started": "A worker is registered and its slots are open.",
 }
 EXCEPTION_LEVEL: Final = "error"

@@ -15,6 +15,8 @@ from typing import Protocol
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+SHARED_CLOCK = "FORGE_TEST_CLOCK"
+"""Names to a worker the file of the clock that a test moves: `forge_jobs.testing.SharedClock`."""
 
 
 class Clock(Protocol):

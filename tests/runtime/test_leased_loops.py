@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from datetime import timedelta
 
-import pytest
-import pytest_asyncio
-
-from forge_jobs import DefaultRouter, HandlerRegistry, QueueRuntime, Storage, open_storage
+from forge_jobs import DefaultRouter, HandlerRegistry, QueueRuntime, Storage
 from forge_jobs.clock import ManualClock
 from forge_jobs.runtime.env import RuntimeEnv
 from forge_jobs.runtime.lease import Post
@@ -27,50 +24,41 @@ def process(storage: Storage) -> RuntimeEnv:
     return RuntimeEnv(storage, HandlerRegistry(), DefaultRouter(), scaled(lease_ttl_s=15), None)
 
 
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest_asyncio.fixture
-async def storage(clock: ManualClock) -> AsyncIterator[Storage]:
-    async with open_storage("sqlite:///:memory:", clock=clock) as opened:
-        yield opened
-
-
 class TestPost:
-    async def test_the_first_holds_it_and_keeps_it(self, storage: Storage, clock: ManualClock) -> None:
-        first, second = Post(process(storage), "cron"), Post(process(storage), "cron")
+    async def test_the_first_holds_it_and_keeps_it(self, forge_storage: Storage, forge_clock: ManualClock) -> None:
+        first, second = Post(process(forge_storage), "cron"), Post(process(forge_storage), "cron")
         for _ in range(10):
             assert (await first.hold(), await second.hold()) == (True, False)
-            clock.advance(6)
+            forge_clock.advance(6)
 
-    async def test_it_is_not_written_at_every_look(self, storage: Storage, clock: ManualClock) -> None:
-        post = Post(process(storage), "cron")
+    async def test_it_is_not_written_at_every_look(self, forge_storage: Storage, forge_clock: ManualClock) -> None:
+        post = Post(process(forge_storage), "cron")
         await post.hold()
-        (before,) = await storage.leases.list()
-        clock.advance(4)
+        (before,) = await forge_storage.leases.list()
+        forge_clock.advance(4)
         await post.hold()
-        assert await storage.leases.list() == [before]
-        clock.advance(1)
+        assert await forge_storage.leases.list() == [before]
+        forge_clock.advance(1)
         await post.hold()
-        (after,) = await storage.leases.list()
+        (after,) = await forge_storage.leases.list()
         assert (after.token, after.expires_at > before.expires_at) == (before.token, True)
 
     async def test_a_holder_that_stood_still_learns_that_it_was_replaced(
-        self, storage: Storage, clock: ManualClock
+        self, forge_storage: Storage, forge_clock: ManualClock
     ) -> None:
-        first, second = Post(process(storage), "cron"), Post(process(storage), "cron")
+        first, second = Post(process(forge_storage), "cron"), Post(process(forge_storage), "cron")
         await first.hold()
-        clock.advance(16)
+        forge_clock.advance(16)
         assert await second.hold() is True
         assert await first.hold() is False
         assert (await first.hold(), await second.hold()) == (False, True)
 
-    async def test_a_step_of_the_wall_clock_costs_nobody_the_lease(self, storage: Storage, clock: ManualClock) -> None:
-        first, second = Post(process(storage), "cron"), Post(process(storage), "cron")
+    async def test_a_step_of_the_wall_clock_costs_nobody_the_lease(
+        self, forge_storage: Storage, forge_clock: ManualClock
+    ) -> None:
+        first, second = Post(process(forge_storage), "cron"), Post(process(forge_storage), "cron")
         await first.hold()
-        clock.step(7_200)
+        forge_clock.step(7_200)
         assert (await first.hold(), await second.hold()) == (True, False)
 
 

@@ -15,6 +15,7 @@ import click
 from forge_jobs.cli.logs import talk
 from forge_jobs.cli.parameters import Invocation
 from forge_jobs.cli.settings import Settings, load_settings
+from forge_jobs.clock import Clock
 from forge_jobs.config import StoreConfig
 from forge_jobs.storage.error import ConfigError, SchemaMismatch, StoreUnavailable
 from forge_jobs.storage.open import Backend, backend_of, masked, migrate, open_storage, sqlite_path
@@ -42,8 +43,8 @@ def run(ctx: click.Context, work: Callable[[Storage, Settings], Awaitable[T]], *
 
 
 @asynccontextmanager
-async def opened(settings: Settings, *, create: bool = False) -> AsyncIterator[Storage]:
-    """The store of these settings.
+async def opened(settings: Settings, *, create: bool = False, clock: Clock | None = None) -> AsyncIterator[Storage]:
+    """The store of these settings; `clock` is for tests.
 
     Raises:
         StoreUnavailable: it does not exist, and `create` is False.
@@ -52,7 +53,7 @@ async def opened(settings: Settings, *, create: bool = False) -> AsyncIterator[S
     try:
         if not create:
             await must_exist(settings.database, settings.store)
-        store = open_storage(settings.database, config=settings.store, create=create)
+        store = open_storage(settings.database, clock=clock, config=settings.store, create=create)
         storage = await store.__aenter__()
     except ConfigError as error:
         raise settings.blame(error) from error

@@ -12,6 +12,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from enum import Enum, auto
+from pathlib import Path
 from typing import Final
 
 import click
@@ -26,6 +27,7 @@ from forge_jobs.cli.logs import log_the_rest, log_to_stderr
 from forge_jobs.cli.parameters import Duration, Invocation, global_options
 from forge_jobs.cli.settings import Settings
 from forge_jobs.cli.store import opened, settings_of
+from forge_jobs.clock import SHARED_CLOCK, Clock
 from forge_jobs.runtime.handler import HandlerRegistry
 from forge_jobs.runtime.queue_runtime import QueueRuntime
 from forge_jobs.storage.protocol import Storage
@@ -38,6 +40,8 @@ OVERRUN_S: Final = 5.0
 """A shutdown that takes longer than its grace and this much is cut off."""
 SPARE_THREADS: Final = 8
 """For what is not a handler: name look-ups, file checks."""
+RELOADED: Final = "FORGE_RELOADED"
+"""Says to a worker that it is the child of one with `--reload`."""
 
 
 @rich_click.command("worker", cls=Command)
@@ -53,6 +57,7 @@ SPARE_THREADS: Final = 8
 @rich_click.option("--drain-all", is_flag=True, help="Stop when nothing waits for a later time either.")
 @rich_click.option("--max-jobs", type=click.IntRange(min=1), help="End after so many jobs, for a fresh start.")
 @rich_click.option("--max-rss-mib", type=click.IntRange(min=1), help="End when the process has grown so large, in MiB.")
+@rich_click.option("--reload", is_flag=True, help="Start anew when a source file changes. For development.")
 @rich_click.option("--grace", type=Duration(), help="How long handlers get to end at shutdown; 25s if not given.")
 @global_options
 @click.pass_context
@@ -66,6 +71,7 @@ def worker(
     drain_all: bool,
     max_jobs: int | None,
     max_rss_mib: int | None,
+    reload: bool,
     grace: timedelta | None,
 ) -> None:
     """Run the jobs whose handlers are in REGISTRY of MODULE, found from the current directory.
@@ -79,9 +85,12 @@ def worker(
       forge-jobs worker app:handlers
       forge-jobs worker app:handlers --queues mail,default --slots 20
       forge-jobs worker app:handlers --drain
+      forge-jobs worker app:handlers --reload
     """
     if drain and drain_all:
         raise click.UsageError("give --drain or --drain-all, not both", ctx=ctx)
+    if reload and (drain or drain_all):
+        raise click.UsageError("a worker that drains ends by itself; leave out --reload", ctx=ctx)
     settings = settings_of(
         ctx,
         queues=None if queues is None else _names(queues),
@@ -93,12 +102,31 @@ def worker(
     )
     _check_slots(settings)
     log_to_stderr(settings.log_level, settings.log_format)
+    if reload:
+        ctx.exit(_reload(settings))
     handlers = load_registry(target)
     log_the_rest()
     failpoints.arm_from(os.environ)
     until = Until.ALL_DONE if drain_all else Until.DRAINED if drain else Until.STOPPED
     debug = ctx.ensure_object(Invocation).debug
     ctx.exit(asyncio.run(_work(settings, handlers, target, until, debug=debug)))
+
+
+def _reload(settings: Settings) -> int:
+    """Run this very command as a child without `--reload`, and anew after changes."""
+    from forge_jobs.cli.reload import DRAIN_S, run_reloading
+
+    arguments = [argument for argument in sys.argv[1:] if argument != "--reload"]
+    grace = ["--grace", f"{min(settings.runtime.shutdown_grace_s, DRAIN_S):g}"]
+    return run_reloading([sys.executable, "-m", "forge_jobs", *arguments, *grace], Path.cwd(), marked=RELOADED)
+
+
+def _follow_a_parent() -> None:
+    """Stop with the process that starts this one anew, if there is one."""
+    if os.environ.get(RELOADED):
+        from forge_jobs.cli.reload import follow_parent
+
+        follow_parent()
 
 
 class Until(Enum):
@@ -115,9 +143,10 @@ async def _work(settings: Settings, handlers: HandlerRegistry, target: str, unti
     asyncio.get_running_loop().set_default_executor(threads)
     abandoned = 0
     try:
-        async with opened(settings, create=True) as storage:
+        async with opened(settings, create=True, clock=_clock_of_a_test()) as storage:
             runtime = _runtime(storage, handlers, target, settings)
             _stop_on_signals(runtime, settings)
+            _follow_a_parent()
             await runtime.start()
             try:
                 _introduce(runtime, storage, handlers)
@@ -144,6 +173,16 @@ async def _work(settings: Settings, handlers: HandlerRegistry, target: str, unti
     if abandoned or not await _threads_ended():
         _exit_now(code)  # what would not end must not keep the process, nor does Python's own wait for it have a limit
     return code
+
+
+def _clock_of_a_test() -> Clock | None:
+    """The clock that a test shares with its workers, if there is one."""
+    path = os.environ.get(SHARED_CLOCK)
+    if not path:
+        return None
+    from forge_jobs.testing.clock import SharedClock
+
+    return SharedClock(Path(path))
 
 
 def _check_slots(settings: Settings) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,7 @@ from forge_jobs.runtime.handler import HandlerRegistry
 from forge_jobs.runtime.lifespan import State
 from forge_jobs.runtime.routing import Router, fill
 from forge_jobs.storage.protocol import Storage
+from forge_jobs.storage.types.finalize import Finalize, Settled
 from forge_jobs.storage.types.job import EnqueueRequest
 from forge_jobs.storage.types.metric import Tally
 from forge_jobs.storage.types.queue import QueueSettings
@@ -98,6 +100,8 @@ class RuntimeEnv:
     """It takes no more jobs, finishes those that it has, and ends."""
     started: int = 0
     """Jobs that it began to run."""
+    on_settled: Callable[[Finalize, Settled], None] | None = None
+    """Told of every outcome that the store has written: how a test learns what became of what it ran."""
     running: RunningTable = field(init=False)
     job_logs: JobLogs = field(init=False)
     exchanger: Exchanger = field(init=False)

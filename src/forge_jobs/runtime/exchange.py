@@ -325,6 +325,8 @@ class Exchanger:
                 self.lines[item.job.queue].returned(item)
             if settled is not APPLIED_DONE:
                 self._settled(item, settled)
+            if self.env.on_settled is not None:
+                self.env.on_settled(item, settled)
         if log.isEnabledFor(logging.DEBUG):
             _tell_all(settlements, answer)
         self.env.health.counts["finished"] += sum(settled is APPLIED_DONE for settled in answer.settled)

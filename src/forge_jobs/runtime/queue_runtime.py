@@ -45,7 +45,7 @@ from forge_jobs.runtime.schedules import trigger
 from forge_jobs.runtime.supervisor import Supervisor
 from forge_jobs.storage.error import ConfigError, StorageError
 from forge_jobs.storage.protocol import CLUSTER, Storage
-from forge_jobs.storage.types.finalize import Finalize, Released
+from forge_jobs.storage.types.finalize import Finalize, Released, Settled
 from forge_jobs.storage.types.job import EnqueueOutcome, EnqueueRequest
 
 log = logging.getLogger("forge_jobs.runtime")
@@ -105,6 +105,9 @@ class QueueRuntime:
         self._slots = slots
         self._registry = registry
         self._settings = (storage, handlers, router or DefaultRouter(), config, _label(name))
+        self.loops: Sequence[Loop] = LOOPS
+        self.on_settled: Callable[[Finalize, Settled], None] | None = None
+        """These two are for tests, and set before `start`: the loops to run, and who is told of written outcomes."""
         self._env: RuntimeEnv | None = None
         self._supervisors: list[Supervisor] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -160,6 +163,7 @@ class QueueRuntime:
         storage, handlers, router, config, label = self._settings
         handlers.check_resources()
         env = self._env = RuntimeEnv(storage, handlers, router, config, label)
+        env.on_settled = self.on_settled
         env.running, env.deadlines, env.exchanger = RunningTable(), Deadlines(), Exchanger(env)
         env.job_logs = JobLogs(env)
         env.heartbeat, env.deaths = Heartbeat(env, self.queues), Deaths(env)
@@ -188,7 +192,7 @@ class QueueRuntime:
             self._spawn(supervisor.run(), f"supervisor-{supervisor.line.queue}")
         self._exchange_task = self._spawn(env.exchanger.run(), "exchange")
         env.deaths.start()
-        for loop in LOOPS:
+        for loop in self.loops:
             self._spawn(run_loop(env, loop), loop.name)
         await env.heartbeat.beat_now()  # so that the list of processes shows the slots that are open now
         storage.wake([CLUSTER])

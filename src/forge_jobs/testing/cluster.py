@@ -17,9 +17,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, overload
+
+from forge_jobs.clock import SHARED_CLOCK
+from forge_jobs.testing.clock import SharedClock
 
 T = TypeVar("T")
 LOOK_S: Final = 0.005
@@ -53,7 +57,8 @@ class Cluster:
 
     database, handlers, queues, slots: as on the command line of `forge-jobs worker`. environment: variables for the
     workers on top of this process's own. folder: where their logs go. command: what to start in place of
-    `python -m forge_jobs`; it gets the same arguments.
+    `python -m forge_jobs`; it gets the same arguments. directory: where they run, which is where MODULE is looked for.
+    clock: what they read time from in place of the host's, so that `advance` can move it.
     """
 
     def __init__(
@@ -68,9 +73,12 @@ class Cluster:
         environment: Mapping[str, str] | None = None,
         command: Sequence[str] = (sys.executable, "-m", "forge_jobs"),
         directory: Path | None = None,
+        clock: SharedClock | None = None,
     ) -> None:
         self._folder = folder
-        self._environment = {**os.environ, **(environment or {})}
+        self._clock = clock
+        shared = {} if clock is None else {SHARED_CLOCK: str(clock.path.absolute())}
+        self._environment = {**os.environ, **shared, **(environment or {})}
         self._directory = directory
         self._argv = [
             *(*command, "worker", handlers, "--database", database),
@@ -140,6 +148,17 @@ class Cluster:
     def thaw(self, name: str) -> None:
         """SIGCONT."""
         self._processes[name].send_signal(signal.SIGCONT)
+
+    def advance(self, duration: timedelta | float | str) -> None:
+        """Let time pass for every worker, and for a store that was opened with the same clock. They notice when they
+        next look at the store, after `poll_ms` or, in a long silence, 2 s.
+
+        Raises:
+            ValueError: the cluster was started without a clock.
+        """
+        if self._clock is None:
+            raise ValueError("these workers have the host's clock; start them with Cluster(…, clock=SharedClock(path))")
+        self._clock.advance(duration)
 
     def terminate(self, name: str) -> None:
         """SIGTERM; returns at once."""

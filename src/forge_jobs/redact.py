@@ -6,6 +6,7 @@ card and social security numbers, however the words are joined (`apiKey`, `api_k
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection
 from typing import Any, Final
@@ -53,6 +54,15 @@ def redact(value: Any, extra: Collection[str] = ()) -> Any:
     if isinstance(value, list):
         return [redact(item, extra) for item in value]
     return value
+
+
+def redact_payload(text: str, extra: Collection[str] = ()) -> str:
+    """The JSON text of a stored payload with its secrets hidden; of damaged text, in which nothing can be found, a JSON
+    string that gives only its size. `extra` are the keys that the kind's handler names in `redact`."""
+    try:
+        return json.dumps(redact(json.loads(text), extra), ensure_ascii=False, allow_nan=False)
+    except (ValueError, RecursionError):
+        return json.dumps(f"(unreadable payload of {len(text)} characters)")
 
 
 def redact_text(text: str, extra: Collection[str] = ()) -> str:

@@ -11,7 +11,7 @@ import click
 import rich_click
 
 from forge_jobs import limits
-from forge_jobs.cli import job_view, output
+from forge_jobs.cli import output
 from forge_jobs.cli.errors import FAILURE, Failure, Usage
 from forge_jobs.cli.job_filter import filter_options
 from forge_jobs.cli.lazy_group import Command, Group
@@ -31,6 +31,7 @@ from forge_jobs.storage.types.answers import (
 )
 from forge_jobs.storage.types.event import JobEvent
 from forge_jobs.storage.types.job import JobDetail, JobFilter, Page
+from forge_jobs.view import job as job_view
 
 IDS_PER_COMMAND: Final = 1_000
 

@@ -10,7 +10,7 @@ from typing import Final
 import click
 import rich_click
 
-from forge_jobs.cli import job_view, output
+from forge_jobs.cli import output
 from forge_jobs.cli.job_filter import names
 from forge_jobs.cli.lazy_group import Command
 from forge_jobs.cli.parameters import global_options
@@ -20,6 +20,7 @@ from forge_jobs.clock import from_us
 from forge_jobs.ids import parse_id
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.event import JobEvent
+from forge_jobs.view import job as job_view
 
 POLL_S: Final = 0.5
 LATE: Final = timedelta(seconds=15)

@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "limits": ("forge_jobs.cli.limits:limits", "List, add, tune, drain and remove rate limits."),
     "schedules": ("forge_jobs.cli.schedules:schedules", "List, add, tune, stop and try out schedules."),
     "workers": ("forge_jobs.cli.workers:workers", "List worker processes, and what nobody serves."),
+    "serve": ("forge_jobs.cli.serve:serve", "Serve the HTTP API and the dashboard."),
     "db": ("forge_jobs.cli.db:db", "Create, migrate, inspect, back up and drop the store."),
     "doctor": ("forge_jobs.cli.doctor:doctor", "Check the store, the settings and the workers."),
     "demo": ("forge_jobs.cli.demo:demo", "See it work on sample jobs."),

@@ -387,9 +387,9 @@ def _detail(tx: Tx, job_id: JobId) -> JobDetail | None:
     return JobDetail(
         row=job,
         history=tuple(error_entry(entry) for entry in tx.rows(ERRORS_OF_JOB, {"id": job_id})),
-        traceback=row[26],
+        traceback=row[27],
         progress=None if current is None else progress(current),
-        trace=json.loads(row[27]) if row[27] else None,
+        trace=json.loads(row[26]) if row[26] else None,
     )
 
 

@@ -191,6 +191,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     parent_id: str | None
     payload_text: str
     worker: str | None = None
+    schedule: str | None = None
 
     @property
     def payload(self) -> Any:
@@ -238,7 +239,8 @@ class JobFilter:
     """Which jobs a list or a bulk act is about. An absent field does not restrict; an empty list matches nothing.
 
     `search` is a case-insensitive literal part of the payload text, `error` of the last error; `since` and `until`
-    bound `enqueued_at`, both inclusive.
+    bound `enqueued_at`, both inclusive. `process` is the host id or process id of the run, `parent` the job that
+    enqueued it, `schedule` the schedule that made it.
     """
 
     ids: tuple[str, ...] | None = None
@@ -252,6 +254,9 @@ class JobFilter:
     error: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    process: str | None = None
+    parent: str | None = None
+    schedule: str | None = None
 
     @property
     def is_everything(self) -> bool:

@@ -59,7 +59,7 @@ ON CONFLICT (job_id) DO UPDATE SET fence = excluded.fence, current = excluded.cu
 SELECT j.id, j.queue, j.kind, j.status, j.priority, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
   j.enqueued_at, j.scheduled_at, j.expires_at, j.started_at, j.completed_at, j.heartbeat_at, j.process_id, j.host_id,
   j.dedupe_key, j.dead_reason, j.last_error, j.cancel_requested_at, j.tags, j.parent_id, j.payload,
-  (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id), j.last_traceback, j.trace
+  (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id), j.trace, j.last_traceback
 FROM forge_jobs j WHERE j.id = :id
 
 -- name: errors_of_job
@@ -115,13 +115,16 @@ WHERE id > :after
   AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
   AND (:since IS NULL OR enqueued_at >= :since)
   AND (:until IS NULL OR enqueued_at <= :until)
+  AND (:process IS NULL OR host_id = :process OR process_id = :process)
+  AND (:parent IS NULL OR parent_id = :parent)
+  AND (:schedule IS NULL OR replace(trace, :schedule, '') <> trace)
 ORDER BY id LIMIT :limit
 
 -- name: list_jobs
 SELECT j.id, j.queue, j.kind, j.status, j.priority, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
   j.enqueued_at, j.scheduled_at, j.expires_at, j.started_at, j.completed_at, j.heartbeat_at, j.process_id, j.host_id,
   j.dedupe_key, j.dead_reason, j.last_error, j.cancel_requested_at, j.tags, j.parent_id, j.payload,
-  (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id)
+  (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id), j.trace
 FROM forge_jobs j
 WHERE (:before IS NULL OR id < :before)
   AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
@@ -135,6 +138,9 @@ WHERE (:before IS NULL OR id < :before)
   AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
   AND (:since IS NULL OR enqueued_at >= :since)
   AND (:until IS NULL OR enqueued_at <= :until)
+  AND (:process IS NULL OR host_id = :process OR process_id = :process)
+  AND (:parent IS NULL OR parent_id = :parent)
+  AND (:schedule IS NULL OR replace(trace, :schedule, '') <> trace)
 ORDER BY id DESC LIMIT :limit
 
 -- name: count_jobs
@@ -150,6 +156,9 @@ WHERE (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
   AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
   AND (:since IS NULL OR enqueued_at >= :since)
   AND (:until IS NULL OR enqueued_at <= :until)
+  AND (:process IS NULL OR host_id = :process OR process_id = :process)
+  AND (:parent IS NULL OR parent_id = :parent)
+  AND (:schedule IS NULL OR replace(trace, :schedule, '') <> trace)
 GROUP BY status
 
 -- name: delete_children_of_jobs

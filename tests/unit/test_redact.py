@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from forge_jobs.redact import HIDDEN, is_secret, redact, redact_text
+from forge_jobs.redact import HIDDEN, is_secret, redact, redact_payload, redact_text
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,19 @@ def test_values_are_hidden_however_deep() -> None:
     assert redact(value) == {"a": [{"password": HIDDEN, "n": 1}], "token": HIDDEN, "to": "me"}
     assert value["token"] == ["t"]
     assert redact({"iban": "DE1", "b": 2}, ("iban",)) == {"iban": HIDDEN, "b": 2}
+
+
+def test_the_text_of_a_payload_stays_json() -> None:
+    assert redact_payload('{"token":"t","n":[{"iban":1.5}],"to":"J\\u00f6rg"}') == (
+        f'{{"token": "{HIDDEN}", "n": [{{"iban": 1.5}}], "to": "Jörg"}}'
+    )
+    assert redact_payload('{"iban":{"de":1},"n":null}', ["iban"]) == f'{{"iban": "{HIDDEN}", "n": null}}'
+    assert redact_payload("null") == "null"
+
+
+@pytest.mark.parametrize("text", ['{"token":"ab', '{"n":1e400}', "[" * 100_000, ""])
+def test_of_a_damaged_payload_only_the_size_is_shown(text: str) -> None:
+    assert redact_payload(text) == f'"(unreadable payload of {len(text)} characters)"'
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from forge_jobs.clock import from_us
-from forge_jobs.redact import redact, redact_text
+from forge_jobs.redact import redact_payload, redact_text
 from forge_jobs.storage.types.event import JobEvent
 from forge_jobs.storage.types.job import ErrorEntry, JobDetail, JobRow, Page, Progress
 
@@ -41,7 +41,7 @@ def job_row(job: JobRow) -> dict[str, Any]:
         "cancel_requested_at": job.cancel_requested_at,
         "tags": list(job.tags),
         "parent_id": job.parent_id,
-        "schedule": None,
+        "schedule": job.schedule,
         "payload_preview": preview(job.payload_text),
     }
 
@@ -65,15 +65,12 @@ def job_detail(detail: JobDetail, timeline: Sequence[JobEvent]) -> dict[str, Any
 
 def payload(text: str) -> Any:
     """The payload with its secrets hidden; of damaged text only the size, since nothing in it can be hidden."""
-    try:
-        return redact(json.loads(text))
-    except (ValueError, RecursionError):
-        return f"(unreadable payload of {len(text)} characters)"
+    return json.loads(redact_payload(text))
 
 
 def preview(text: str) -> str:
     """The head of the payload in one line, secrets hidden."""
-    shown = json.dumps(payload(text), ensure_ascii=False)
+    shown = redact_payload(text)
     return shown if len(shown) <= PREVIEW_LENGTH else shown[: PREVIEW_LENGTH - 1] + "…"
 
 

@@ -1,0 +1,101 @@
+"""The app: routes behind the guard."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from forge_jobs.api.answer import refusal
+from forge_jobs.api.config import ApiConfig
+from forge_jobs.api.guard import Guard
+from forge_jobs.api.problem import CODE_OF_STATUS, Problem, problem_of, problem_of_validation
+from forge_jobs.api.route import jobs, limits, overview, queues, schedules, store, workers
+from forge_jobs.storage.error import ForgeError, InvalidInput, NotFound
+from forge_jobs.storage.protocol import Storage
+from forge_jobs.version import __version__
+
+log = logging.getLogger("forge_jobs.api")
+
+PREFIX = "/api/v1"
+ROUTERS = (jobs.router, queues.router, schedules.router, limits.router, workers.router, overview.router, store.router)
+_NO_CONFIG = ApiConfig()
+
+
+def create_app(storage: Storage, config: ApiConfig = _NO_CONFIG) -> Guard:
+    """An ASGI app over an open store. The store stays the caller's, and must stay open while the app serves.
+
+    It may be mounted under a prefix: `app.mount("/jobs", create_app(storage, config))`. Without tokens and without
+    `authenticate` every caller may do everything, so give it one of them unless nobody else reaches the app.
+    """
+    api = _api()
+    services: dict[str, Any] = {}
+    return Guard(api, storage, config, services)
+
+
+def openapi() -> dict[str, Any]:
+    """The description of all routes."""
+    return _api().openapi()
+
+
+def _api() -> FastAPI:
+    api = FastAPI(
+        title="forge-jobs",
+        version=__version__,
+        openapi_url="/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    for router in ROUTERS:
+        api.include_router(router, prefix=PREFIX)
+    api.add_exception_handler(HTTPException, _on_http)
+    api.add_exception_handler(RequestValidationError, _on_validation)
+    api.add_exception_handler(ForgeError, _on_error)
+    return api
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if isinstance(error, Problem):
+        problem = error
+    elif isinstance(error.__cause__, HTTPException):
+        problem = Problem("internal", "")
+    else:
+        code = CODE_OF_STATUS.get(error.status_code, "validation")
+        details = {404: "there is nothing here", 405: f"{request.method} is not known here"}
+        detail = details.get(error.status_code, "the request cannot be read")
+        headers = {"Allow": ", ".join(_allowed(request))} if error.status_code == 405 else error.headers
+        problem = Problem(code, detail, headers=headers)
+    return refusal(problem, request.scope["forge.request_id"])
+
+
+async def _on_validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return refusal(problem_of_validation(error.errors()), request.scope["forge.request_id"])
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ForgeError)
+    if not isinstance(error, (InvalidInput, NotFound)):
+        log.warning("api_store request_id=%s error=%r", request.scope["forge.request_id"], error)
+    return refusal(problem_of(error), request.scope["forge.request_id"])
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods that the path knows."""
+    from starlette.routing import Match
+
+    found: set[str] = set()
+    for route in request.app.routes:
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+            if route.matches({**request.scope, "method": method})[0] is Match.FULL:
+                found.add(method)
+    if "GET" in found:
+        found |= {"HEAD"}
+    return sorted(found | {"OPTIONS"})

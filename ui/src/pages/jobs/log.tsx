@@ -1,0 +1,34 @@
+import { path } from '../../api/client'
+import { useRead } from '../../api/queries'
+import type { JobDetail, LogLine, Page } from '../../api/types'
+import { clock } from '../../lib/time'
+import { Text } from '../../parts/text'
+
+/** The tail of what the handler logged. */
+export function Log({ job }: { job: JobDetail }) {
+  const read = useRead<Page<LogLine>>(['job', job.id, 'log'], path('jobs', job.id, 'log'), undefined, { enabled: job.log_count > 0, keep: false })
+  const lines = read.data?.items ?? []
+  if (!lines.length) return null
+  return (
+    <section className="panel">
+      <header className="panel-head">
+        <h2>Log</h2>
+        <span className="faint num">{job.log_count} lines</span>
+      </header>
+      <pre className="code log" tabIndex={0}>
+        {lines.map((line, i) => (
+          <span key={i} className={`log-${line.level.toLowerCase()}`}>
+            <span className="faint">{clock(new Date(line.at))}</span> <span className="level">{line.level.toUpperCase().padEnd(7)}</span> <Text>{line.message}</Text>
+            {line.fields && Object.keys(line.fields).length > 0 && (
+              <span className="faint">
+                {' '}
+                <Text>{JSON.stringify(line.fields)}</Text>
+              </span>
+            )}
+            {'\n'}
+          </span>
+        ))}
+      </pre>
+    </section>
+  )
+}

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from forge_jobs.api.answer import refusal
 from forge_jobs.api.config import ApiConfig
 from forge_jobs.api.guard import Guard
+from forge_jobs.api.pages import page_routes
 from forge_jobs.api.problem import CODE_OF_STATUS, Problem, problem_of, problem_of_validation
 from forge_jobs.api.route import jobs, limits, overview, queues, schedules, store, workers
 from forge_jobs.storage.error import ForgeError, InvalidInput, NotFound
@@ -54,6 +55,7 @@ def _api() -> FastAPI:
     )
     for router in ROUTERS:
         api.include_router(router, prefix=PREFIX)
+    api.router.routes.extend(page_routes())
     api.add_exception_handler(HTTPException, _on_http)
     api.add_exception_handler(RequestValidationError, _on_validation)
     api.add_exception_handler(ForgeError, _on_error)

@@ -71,6 +71,7 @@ function Resources({ window, zoom }: Zoomed) {
                 note={hosts.length > shown.length ? `the newest ${shown.length} of ${hosts.length} processes` : undefined}
                 times={times}
                 format={one.format}
+                binary={one.format === bytes}
                 group="page"
                 zoom={zoom}
                 series={shown.map((host, i): Series => ({ label: label(names.get(host) ?? host, i, shown, names), colour: ((i % 6) + 1) as Series['colour'], values: valuesOf(answer.lines, one.metric, one.part, times, null, host) }))}
@@ -115,6 +116,7 @@ export function StoreCharts({ window, zoom }: Zoomed) {
                 title={TITLES[line.metric] ?? line.metric.replaceAll('_', ' ')}
                 times={times}
                 format={FORMATS[line.unit] ?? compact}
+                binary={line.unit === 'bytes'}
                 group="page"
                 zoom={zoom}
                 series={[{ label: 'mean', colour: 1, values: valuesOf(answer.lines, line.metric, 'mean', times), fill: true }]}

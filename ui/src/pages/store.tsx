@@ -3,7 +3,7 @@ import { useState } from 'react'
 import { post } from '../api/client'
 import { useMay, useOverview, useRead } from '../api/queries'
 import type { StoreInfo } from '../api/types'
-import { bytes, whole } from '../lib/format'
+import { bytes, percent, whole } from '../lib/format'
 import { useWindow } from '../lib/range'
 import { Badge } from '../parts/badge'
 import { Button } from '../parts/button'
@@ -44,7 +44,9 @@ function Shown({ store }: { store: StoreInfo }) {
     ['Where', <span className="mono"><Text>{store.url}</Text></span>],
     ['Durability', store.durability ?? '–'],
     ['Schema', store.pending_migrations.length ? <span className="warn">{store.schema_version}, to migrate: <Text>{store.pending_migrations.join(', ')}</Text></span> : `${store.schema_version}, up to date`],
-    ...Object.entries(store.settings).map(([name, value]): [string, React.ReactNode] => [name.replace(/_bytes$/, '').replaceAll('_', ' '), <Text>{setting(name, value)}</Text>]),
+    ...Object.entries(store.settings)
+      .filter(([name]) => !SAID.has(name))
+      .map(([name, value]): [string, React.ReactNode] => [NAMES[name] ?? heading(name), <Text>{setting(name, value)}</Text>]),
   ]
   return (
     <div className="two">
@@ -73,7 +75,7 @@ function Shown({ store }: { store: StoreInfo }) {
                 <span className="mono faint cut">
                   <Text>{lease.holder}</Text>
                 </span>
-                {Date.parse(lease.expires_at) < Date.now() ? <Badge tone="bad">expired</Badge> : <span className="faint">until <Time at={lease.expires_at} /></span>}
+                {Date.parse(lease.expires_at) < Date.now() ? <Badge tone="bad">expired</Badge> : <span className="faint">renewed, lasts <Time at={lease.expires_at} /></span>}
               </li>
             ))}
           </ul>
@@ -83,8 +85,26 @@ function Shown({ store }: { store: StoreInfo }) {
   )
 }
 
+// Told above already.
+const SAID = new Set(['sqlite_version', 'server_version', 'path'])
+const NAMES: Record<string, string> = {
+  db_size_bytes: 'Size',
+  wal_bytes: 'Write-ahead log',
+  free_disk_bytes: 'Free disk',
+  free_disk_pct: 'Free disk, part',
+  wal_reset_safe: 'Fixed SQLite',
+  wal_reset_defence: 'Checkpoints',
+}
+
+function heading(name: string): string {
+  const words = name.replace(/_bytes$/, '').replaceAll('_', ' ')
+  return words.charAt(0).toUpperCase() + words.slice(1)
+}
+
 function setting(name: string, value: unknown): string {
   if (value === null || value === undefined) return '–'
+  if (typeof value === 'boolean') return value ? 'yes' : 'no'
+  if (typeof value === 'number' && name.endsWith('_pct')) return percent(value)
   if (typeof value === 'number') return name.endsWith('_bytes') || name.endsWith('size') ? bytes(value) : whole(value)
   return typeof value === 'string' ? value : JSON.stringify(value)
 }

@@ -12,6 +12,8 @@ type Props = {
   times: number[]
   series: Series[]
   format: (value: number | null) => string
+  /** Ticks are round in units of 1024 instead of 1000. */
+  binary?: boolean
   /** Charts with one name share their crosshair. */
   group?: string
   zoom?: (fromS: number, toS: number) => void
@@ -20,11 +22,11 @@ type Props = {
 }
 
 /** Axis from 0 to a round number: ticks are 1, 2 or 5 times a power of ten, three to six of them. */
-export function niceTicks(max: number): number[] {
+export function niceTicks(max: number, binary = false): number[] {
   const top = max > 0 ? max : 1
-  const rough = top / 4
-  const power = 10 ** Math.floor(Math.log10(rough))
-  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => top / s <= 5) ?? 10 * power
+  const unit = binary ? 1024 ** Math.max(0, Math.floor(Math.log(top) / Math.log(1024))) : 1
+  const power = 10 ** Math.floor(Math.log10(top / unit / 4))
+  const step = unit * ([1, 2, 5, 10].map((m) => m * power).find((s) => top / unit / s <= 5) ?? 10 * power)
   return Array.from({ length: Math.ceil(top / step - 1e-9) + 1 }, (_, i) => i * step)
 }
 
@@ -34,7 +36,7 @@ function colours(count: number): string[] {
 }
 
 /** Lines over time. Drag zooms, the legend hides lines, and the same numbers are there as a table. */
-export function Chart({ title, times, series, format, group, zoom, height = 168, note }: Props) {
+export function Chart({ title, times, series, format, binary, group, zoom, height = 168, note }: Props) {
   const host = useRef<HTMLDivElement>(null)
   const plot = useRef<uPlot | null>(null)
   const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set())
@@ -45,7 +47,7 @@ export function Chart({ title, times, series, format, group, zoom, height = 168,
   latest.current = { format, zoom }
   const shown = series.filter((one) => !hidden.has(one.label))
   const max = Math.max(0, ...shown.flatMap((one) => one.values.map((v) => v ?? 0)))
-  const ticks = niceTicks(max)
+  const ticks = niceTicks(max, binary)
   const top = useRef(ticks)
   top.current = ticks
   const empty = !series.some((one) => one.values.some((v) => v !== null))
@@ -73,7 +75,7 @@ export function Chart({ title, times, series, format, group, zoom, height = 168,
         select: { show: true, left: 0, top: 0, width: 0, height: 0 },
         scales: { x: { time: true }, y: { range: () => [0, top.current.at(-1)!] } },
         axes: [
-          { ...axis, grid: { show: false }, space: 72, values: (u, splits) => splits.map((s) => xLabel(s, u.scales.x!.max! - u.scales.x!.min!)) },
+          { ...axis, grid: { show: false }, size: 26, space: 72, values: (u, splits) => splits.map((s) => xLabel(s, u.scales.x!.max! - u.scales.x!.min!)) },
           { ...axis, size: 58, splits: () => top.current, values: (_, splits) => splits.map((v) => latest.current.format(v)) },
         ],
         series: [
@@ -150,7 +152,9 @@ export function Chart({ title, times, series, format, group, zoom, height = 168,
       {asTable ? (
         <ChartTable times={times} series={series} format={format} />
       ) : empty ? (
-        <p className="chart-empty faint">No data in this window</p>
+        <p className="chart-empty faint" ref={(box) => box?.style.setProperty('height', `${height}px`)}>
+          No data in this window
+        </p>
       ) : (
         <div className="plot" ref={host}>
           {at && times[at.index] !== undefined && (

@@ -42,7 +42,7 @@ function Drawn({ lines, times, bucketS, zoom, all }: Drawn) {
   const titles = ['Waited', 'Ran', 'From add to done']
   return (
     <div className={all ? 'charts' : 'charts wide-first'}>
-      <Chart title="Throughput" times={times} series={rates} format={perSecond} group="page" zoom={zoom} height={200} />
+      <Chart title="Throughput" times={times} series={rates} format={perSecond} group="page" zoom={zoom} height={all ? 168 : 200} />
       {latencies.map((series, i) => (
         <Chart key={titles[i]} title={titles[i]!} times={times} series={series} format={milliseconds} group="page" zoom={zoom} height={all ? 168 : 132} />
       ))}

@@ -44,7 +44,7 @@ export function ScheduleActs({ schedule, short }: { schedule: Schedule; short?: 
         </Button>
       )}
       <Button onClick={() => void turn(!schedule.enabled).catch(sayProblem)}>{schedule.enabled ? 'Disable' : 'Enable'}</Button>
-      {!short && Object.keys(schedule.edited).length > 0 && <Button onClick={() => setAsked('reset')}>Reset to code</Button>}
+      {!short && Object.keys(schedule.differences).length > 0 && <Button onClick={() => setAsked('reset')}>Reset to code</Button>}
       {!short && (
         <Button tone="danger" icon="trash" onClick={() => setAsked('remove')}>
           Remove

@@ -78,7 +78,7 @@ export function ScheduleState({ schedule }: { schedule: Schedule }) {
           {schedule.consecutive_errors} error{schedule.consecutive_errors === 1 ? '' : 's'}
         </Badge>
       )}
-      {Object.keys(schedule.edited).length > 0 && <Badge tone="later">edited</Badge>}
+      {Object.keys(schedule.differences).length > 0 && <Badge tone="later">edited</Badge>}
       {schedule.undeclared && <Badge tone="warn">undeclared</Badge>}
     </span>
   )

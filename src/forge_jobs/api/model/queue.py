@@ -122,7 +122,7 @@ class Unserved(Shown):
 
 
 class Worker(Shown):
-    """A worker process."""
+    """A worker process. `quiet`: it claims nothing, as an operator asked."""
 
     host_id: str
     worker: str
@@ -132,6 +132,7 @@ class Worker(Shown):
     version: str
     state: str
     live: bool
+    quiet: bool
     queues: list[str]
     kinds: list[str]
     slots: dict[str, int]

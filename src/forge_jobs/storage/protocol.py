@@ -228,11 +228,18 @@ class JobStore(Protocol):
         """
 
     async def act_on(
-        self, action: str, chosen: JobFilter, *, limit: int | None = None, actor: Actor = PYTHON
+        self,
+        action: str,
+        chosen: JobFilter,
+        *,
+        limit: int | None = None,
+        actor: Actor = PYTHON,
+        watch: Callable[[BulkReport], bool] = lambda so_far: True,
     ) -> BulkReport:
         """`retry`, `cancel`, `delete` or `run_now` for every job that `chosen` names, in batches of 500 by id.
 
-        Each batch is one transaction. Rows that the action does not fit are skipped and counted by reason.
+        Each batch is one transaction. Rows that the action does not fit are skipped and counted by reason. `watch` is
+        told after each batch what was done so far; its False ends the act there.
         """
 
     async def get(self, job_id: JobId) -> JobDetail | None:

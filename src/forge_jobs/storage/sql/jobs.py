@@ -280,7 +280,13 @@ class SqlJobs:
         return refused
 
     async def act_on(
-        self, action: str, chosen: JobFilter, *, limit: int | None = None, actor: Actor = PYTHON
+        self,
+        action: str,
+        chosen: JobFilter,
+        *,
+        limit: int | None = None,
+        actor: Actor = PYTHON,
+        watch: Callable[[BulkReport], bool] = lambda so_far: True,
     ) -> BulkReport:
         if action not in admin.ACTIONS:
             raise InvalidInput(
@@ -297,7 +303,7 @@ class SqlJobs:
             self._tell(effects)
             changed += done
             seen += len(ids)
-            if len(ids) < size:
+            if len(ids) < size or not watch(BulkReport(changed=changed, skipped=dict(skipped))):
                 break
             after = ids[-1]
         return BulkReport(changed=changed, skipped=dict(skipped))

@@ -12,11 +12,36 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from forge_jobs.api.answer import refusal
+from forge_jobs.api.attempts import Attempts
+from forge_jobs.api.authenticate import Authenticator
 from forge_jobs.api.config import ApiConfig
 from forge_jobs.api.guard import Guard
+from forge_jobs.api.operations import Operations
 from forge_jobs.api.pages import page_routes
 from forge_jobs.api.problem import CODE_OF_STATUS, Problem, problem_of, problem_of_validation
-from forge_jobs.api.route import jobs, limits, overview, queues, schedules, store, workers
+from forge_jobs.api.route import (
+    audit,
+    enqueue,
+    events,
+    groups,
+    health,
+    job_acts,
+    jobs,
+    limit_acts,
+    limits,
+    login,
+    operations,
+    overview,
+    queue_acts,
+    queues,
+    schedule_acts,
+    schedules,
+    store,
+    worker_acts,
+    workers,
+)
+from forge_jobs.api.services import Services
+from forge_jobs.api.stream import Hub
 from forge_jobs.storage.error import ForgeError, InvalidInput, NotFound
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.version import __version__
@@ -24,7 +49,13 @@ from forge_jobs.version import __version__
 log = logging.getLogger("forge_jobs.api")
 
 PREFIX = "/api/v1"
-ROUTERS = (jobs.router, queues.router, schedules.router, limits.router, workers.router, overview.router, store.router)
+ROUTERS = tuple(
+    part.router
+    for part in (
+        groups, operations, enqueue, jobs, job_acts, queues, queue_acts, schedules, schedule_acts, limits, limit_acts,
+        workers, worker_acts, overview, events, store, audit, login,
+    )
+)  # fmt: skip
 _NO_CONFIG = ApiConfig()
 
 
@@ -35,7 +66,13 @@ def create_app(storage: Storage, config: ApiConfig = _NO_CONFIG) -> Guard:
     `authenticate` every caller may do everything, so give it one of them unless nobody else reaches the app.
     """
     api = _api()
-    services: dict[str, Any] = {}
+    attempts = Attempts()
+    services = Services(
+        attempts=attempts,
+        authenticator=Authenticator(config, storage, attempts),
+        operations=Operations(storage),
+        hub=Hub(storage, config.streams, config.stale_after),
+    )
     return Guard(api, storage, config, services)
 
 
@@ -55,6 +92,7 @@ def _api() -> FastAPI:
     )
     for router in ROUTERS:
         api.include_router(router, prefix=PREFIX)
+    api.include_router(health.router)
     api.router.routes.extend(page_routes())
     api.add_exception_handler(HTTPException, _on_http)
     api.add_exception_handler(RequestValidationError, _on_validation)

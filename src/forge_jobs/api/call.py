@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from forge_jobs.api.config import ApiConfig
 from forge_jobs.api.identity import Identity
+from forge_jobs.api.services import Services
 from forge_jobs.clock import from_us
 from forge_jobs.storage.error import NotFound
 from forge_jobs.storage.protocol import Storage
@@ -27,6 +28,7 @@ class Call:
     identity: Identity
     actor: Actor
     request: Request
+    services: Services
 
     @property
     def now(self) -> datetime:
@@ -61,6 +63,7 @@ def _call(request: Request) -> Call:
             request_id=scope["forge.request_id"],
         ),
         request=request,
+        services=scope["forge.services"],
     )
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
 
     from forge_jobs.api.identity import Identity, TokenFile
+    from forge_jobs.runtime.queue_runtime import QueueRuntime
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
@@ -30,7 +31,8 @@ class ApiConfig:
     trusted_proxy: believe `X-Forwarded-Proto` and the last address of `X-Forwarded-For`.
     metrics_public: `/metrics` needs no token even where others do.
     payload_max: largest payload in bytes as stored. concurrency: so many requests are served at once.
-    stale_after: a process silent for longer is gone.
+    stale_after: a process silent for longer is gone. router, max_attempts: for jobs that name none.
+    runtime: the workers in this process, for `/readyz`.
     """
 
     tokens: TokenFile | None = None
@@ -45,6 +47,7 @@ class ApiConfig:
     stale_after: timedelta = timedelta(seconds=30)
     router: Router = field(default_factory=DefaultRouter)
     max_attempts: int = RuntimeConfig().max_attempts
+    runtime: QueueRuntime | None = None
 
     def __post_init__(self) -> None:
         check_number("payload_max", self.payload_max, 1, limits.PAYLOAD_CEILING_BYTES, whole=True)

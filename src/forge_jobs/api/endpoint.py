@@ -38,12 +38,14 @@ def endpoint(
     status: int = 200,
     also: Mapping[int, str] | None = None,
     changes: bool | None = None,
+    media_type: type[Response] | None = None,
     tag: str,
 ) -> Callable[[Endpoint], Endpoint]:
     """Declare a route.
 
     role: the least that may call it; None, everybody. answer: the model of its success. also: other successes, and
-    refusals beyond the usual ones, by status. changes: whether it changes anything, if its method does not tell.
+    refusals beyond the usual ones, by status. media_type: the class of its answers, if not JSON. changes: whether it
+    changes anything, if its method does not tell.
     """
     is_change = method != "GET" if changes is None else changes
     refusals = {*_ALWAYS, *(_OF_CHANGES if method != "GET" else ()), *((404,) if "{" in path else ())}
@@ -68,7 +70,7 @@ def endpoint(
             tags=[tag],
             summary=summary.strip().rstrip("."),
             description=" ".join(description.split()),
-            response_class=Response if status == 204 else Json,
+            response_class=media_type or (Response if status == 204 else Json),
             openapi_extra={"x-role": "none" if role is None else role.word, "x-changes": is_change},
         )
         return function

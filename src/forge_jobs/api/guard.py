@@ -12,7 +12,7 @@ import logging
 import re
 import time
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
@@ -20,11 +20,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from forge_jobs import limits
 from forge_jobs.api.answer import refusal
-from forge_jobs.api.attempts import Attempts
-from forge_jobs.api.authenticate import Authenticator
 from forge_jobs.api.config import ApiConfig
 from forge_jobs.api.origin import check_origin, host_name
 from forge_jobs.api.problem import Problem
+from forge_jobs.api.services import Services
 from forge_jobs.ids import new_id
 from forge_jobs.storage.protocol import Storage
 
@@ -52,14 +51,16 @@ HEADERS: Final = {
 class Guard:
     """An ASGI app around the API."""
 
-    def __init__(self, app: ASGIApp, storage: Storage, config: ApiConfig, services: dict[str, Any]) -> None:
+    def __init__(self, app: ASGIApp, storage: Storage, config: ApiConfig, services: Services) -> None:
         self._app = app
         self._storage = storage
         self._config = config
         self._services = services
         self._places = asyncio.Semaphore(config.concurrency)
-        self._attempts = Attempts()
-        self._authenticator = Authenticator(config, storage, self._attempts)
+
+    async def close(self) -> None:
+        """End streams and operations, so that the server can stop."""
+        await self._services.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -103,13 +104,13 @@ class Guard:
         is_open = path in OPEN or not path.startswith(API)
         if path == "/metrics" and not self._config.metrics_public:
             is_open = False
-        scope["forge.identity"] = await self._authenticator.identify(connection, needed=not is_open)
+        scope["forge.identity"] = await self._services.authenticator.identify(connection, needed=not is_open)
         if method not in SAFE:
             receive = _checked_body(headers, receive, _most(path, self._config))
         if method == "HEAD":
             scope["method"] = "GET"
             answer.bodiless = True
-        if path.endswith("/events") and path == "/api/v1/events":
+        if path == "/api/v1/events":
             await self._app(scope, receive, answer.send)  # a stream keeps no place; streams have a bound of their own
             return
         await self._with_place(scope, receive, answer)

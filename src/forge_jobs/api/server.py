@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,8 +61,9 @@ class BoundedProtocol(H11Protocol):
 class Server(uvicorn.Server):
     """A server inside a running event loop, whose signals are somebody else's."""
 
-    def install_signal_handlers(self) -> None:
-        return
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
     def stop(self) -> None:
         """Take no more requests, and end when those that run have."""

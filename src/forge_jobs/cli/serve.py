@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import ipaddress
 import os
 import re
@@ -126,17 +127,28 @@ def _config(order: Order, settings: Settings) -> ApiConfig:
 
 async def _serve(order: Order, settings: Settings, config: ApiConfig, handlers: HandlerRegistry | None) -> None:
     from forge_jobs.api.app import create_app
-    from forge_jobs.api.server import Server, listen, listen_on_path, make_server
+    from forge_jobs.api.server import listen, listen_on_path, make_server
 
     listener = listen(order.host, order.port) if order.socket is None else listen_on_path(order.socket)
     try:
-        async with opened(settings, create=not order.read_only) as storage, _workers(storage, settings, handlers):
-            server: Server = make_server(create_app(storage, config), prefix=order.prefix)
+        async with (
+            opened(settings, create=not order.read_only) as storage,
+            _workers(storage, settings, handlers) as runtime,
+        ):
+            app = create_app(storage, dataclasses.replace(config, runtime=runtime))
+            server = make_server(app, prefix=order.prefix)
+            stopping = asyncio.Event()
             for number in (signal.SIGTERM, signal.SIGINT):
-                asyncio.get_running_loop().add_signal_handler(number, server.stop)
+                asyncio.get_running_loop().add_signal_handler(number, stopping.set)
             output.line(f"serving {storage.url} on {_address(listener, order)}")
             output.flush()
-            await server.serve(sockets=[listener])
+            async with asyncio.TaskGroup() as tasks:
+                serving = tasks.create_task(server.serve(sockets=[listener]))
+                waiting = tasks.create_task(stopping.wait())
+                await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+                waiting.cancel()
+                server.stop()
+                await app.close()  # streams would hold the server up
     finally:
         listener.close()
         if order.socket is not None:

@@ -455,7 +455,7 @@ class Exchanger:
 
     def _may_claim(self, now: float) -> bool:
         health = self.env.health
-        if self.env.stopping.is_set() or health.claims_stopped or now < self._claim_not_before:
+        if self.env.stopping.is_set() or health.claims_stopped or health.quiet or now < self._claim_not_before:
             return False
         if health.loop_lag_ms > self.env.config.stale_s * 1000 / 3:
             return False

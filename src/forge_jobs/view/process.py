@@ -25,6 +25,7 @@ def process_view(row: ProcessRow, shares: Shares) -> dict[str, Any]:
         "version": info.version,
         "state": str(info.state) if row.live else "gone",
         "live": row.live,
+        "quiet": info.quiet,
         "queues": list(info.queues),
         "kinds": list(info.kinds),
         "slots": {queue: open_slots(row, queue, shares) for queue in info.queues},

@@ -66,7 +66,7 @@ export function Chart({ title, times, series, format, binary, group, zoom, heigh
         width: element.clientWidth,
         height,
         legend: { show: false },
-        padding: [8, 12, 0, 0],
+        padding: [8, 20, 0, 0],
         cursor: {
           sync: group ? { key: group, setSeries: false } : undefined,
           drag: { x: true, y: false, dist: 6, setScale: false },

@@ -129,6 +129,7 @@ class JobGroup(Shown):
     queues: list[str]
     first: datetime
     last: datetime
+    ids: list[str]
 
 
 class KindRow(Shown):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from forge_jobs import limits
-from forge_jobs.api.model.common import Given, Shown
+from forge_jobs.api.model.common import Given, Instant, Shown
 
 
 class Backoff(Shown):
@@ -122,7 +122,7 @@ class Unserved(Shown):
 
 
 class Worker(Shown):
-    """A worker process."""
+    """A worker process. `quiet`: it claims nothing, as an operator asked."""
 
     host_id: str
     worker: str
@@ -132,6 +132,7 @@ class Worker(Shown):
     version: str
     state: str
     live: bool
+    quiet: bool
     queues: list[str]
     kinds: list[str]
     slots: dict[str, int]
@@ -258,3 +259,95 @@ class RateLimit(Shown):
     blocked_until: datetime | None
     changed_at: datetime | None
     changed_by: str | None
+
+
+class CleanupBody(Given):
+    """What to remove. With `queue` only finished jobs of that queue."""
+
+    queue: str | None = None
+    done_older_days: float | None = Field(default=None, ge=limits.RETENTION_DAYS[0], le=limits.RETENTION_DAYS[1])
+    dead_older_days: float | None = Field(default=None, ge=limits.RETENTION_DAYS[0], le=limits.RETENTION_DAYS[1])
+
+
+class CleanupAnswer(Shown):
+    """Rows that were removed."""
+
+    done: int
+    dead: int
+    events: int
+    audit: int
+    unique_holds: int
+    rate_limits: int
+    ticks: int
+    metrics: int
+
+
+class NewSchedule(Given):
+    """A schedule to add."""
+
+    name: str
+    kind: str
+    expr: str
+    payload: Any = Field(default_factory=dict)
+    queue: str | None = None
+    zone: str = "UTC"
+    gap: str = "shift"
+    fold: str = "first"
+    misfire: str = "latest"
+    misfire_grace_s: float | None = None
+    enabled: bool = True
+    max_attempts: int | None = None
+    priority: int = 0
+    dedupe_key: str | None = None
+    skip_if_running: bool = False
+    jitter_s: float = 0.0
+    starts_at: Instant | None = None
+    ends_at: Instant | None = None
+
+
+class PatchSchedule(Given):
+    """What to change of a schedule; what is not given stays."""
+
+    kind: str | None = None
+    expr: str | None = None
+    payload: Any = None
+    queue: str | None = None
+    zone: str | None = None
+    gap: str | None = None
+    fold: str | None = None
+    misfire: str | None = None
+    misfire_grace_s: float | None = None
+    enabled: bool | None = None
+    max_attempts: int | None = None
+    priority: int | None = None
+    dedupe_key: str | None = None
+    skip_if_running: bool | None = None
+    jitter_s: float | None = None
+    starts_at: Instant | None = None
+    ends_at: Instant | None = None
+
+
+class TriggerBody(Given):
+    """`force`: also while a job of the schedule waits or runs."""
+
+    force: bool = False
+
+
+class PutLimit(Given):
+    """A rate limit: a bucket of `capacity` tokens that fills by so many a second."""
+
+    capacity: float
+    refill_per_s: float
+
+
+class DrainBody(Given):
+    """`retry_after`: keep the bucket shut for so many seconds."""
+
+    retry_after: float | None = Field(default=None, ge=limits.RETRY_AFTER_S[0], le=limits.RETRY_AFTER_S[1])
+
+
+class Asked(Shown):
+    """What a worker is asked: `quiet`, `stop`, or nothing."""
+
+    host_id: str
+    wish: Literal["quiet", "stop"] | None

@@ -17,7 +17,7 @@ from forge_jobs.api.model.job import JobDetail as JobDetailModel
 from forge_jobs.ids import JobId
 from forge_jobs.redact import redact_payload
 from forge_jobs.storage.error import NotFound
-from forge_jobs.storage.types.job import JobDetail, JobFilter
+from forge_jobs.storage.types.job import JobDetail, JobFilter, JobOrder
 from forge_jobs.view import job as view
 
 router = api_router()
@@ -31,7 +31,9 @@ async def list_jobs(call: Caller, asked: Annotated[JobsQuery, Query()]) -> Json:
 
     Newest enqueued first unless `order` says otherwise. `total` is the number of all that match.
     """
-    page = await call.storage.jobs.list_jobs(job_filter(call, asked), limit=asked.limit, cursor=asked.cursor)
+    page = await call.storage.jobs.list_jobs(
+        job_filter(call, asked), limit=asked.limit, cursor=asked.cursor, order=JobOrder(asked.order)
+    )
     return Json({**view.job_page(page), "total_at_least": None})
 
 

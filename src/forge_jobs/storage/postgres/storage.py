@@ -26,7 +26,7 @@ from forge_jobs.storage.sql.enqueue import KnownQueues
 from forge_jobs.storage.sql.events import SqlEvents
 from forge_jobs.storage.sql.jobs import SqlJobs
 from forge_jobs.storage.sql.leases import SqlLeases
-from forge_jobs.storage.sql.maintenance import SqlAudit, cleanup
+from forge_jobs.storage.sql.maintenance import SqlAudit, Sweep, cleanup
 from forge_jobs.storage.sql.metrics import SqlMetrics
 from forge_jobs.storage.sql.processes import SqlProcesses
 from forge_jobs.storage.sql.queues import SqlQueues
@@ -34,6 +34,7 @@ from forge_jobs.storage.sql.rate_limits import SqlRateLimits
 from forge_jobs.storage.sql.schedules import SqlSchedules
 from forge_jobs.storage.sql.shares import SqlShares
 from forge_jobs.storage.types.answers import CleanupReport
+from forge_jobs.storage.types.event import Actor
 
 log = logging.getLogger("forge_jobs.postgres")
 
@@ -121,8 +122,16 @@ class PostgresMaintenance:
         self._driver = driver
         self._wake = wake
 
-    async def cleanup(self) -> CleanupReport:
-        return await cleanup(self._driver)
+    async def cleanup(
+        self,
+        *,
+        queue: str | None = None,
+        done_older_days: float | None = None,
+        dead_older_days: float | None = None,
+        actor: Actor | None = None,
+    ) -> CleanupReport:
+        sweep = Sweep(queue=queue, done_older_days=done_older_days, dead_older_days=dead_older_days, actor=actor)
+        return await cleanup(self._driver, sweep)
 
     async def status(self) -> dict[str, Any]:
         driver = self._driver

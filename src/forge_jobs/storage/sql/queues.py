@@ -56,6 +56,21 @@ class SqlQueues:
 
         return await self._driver.write(operation, label="queue")
 
+    async def add(self, name: str, change: QueueChange, *, actor: Actor = PYTHON) -> bool:
+        check_name(name, "queue")
+        given = change.given()
+
+        def operation(tx: Tx) -> bool:
+            if not tx.change(ENSURE_QUEUE, {"name": name}):
+                return False
+            _write(tx, name, given, actor.name)
+            _audit(tx, actor, "queue.add", name, None, given)
+            return True
+
+        added = await self._driver.write(operation, label="queue")
+        self._known.forget()
+        return added
+
     async def get(self, name: str) -> QueueSettings | None:
         check_name(name, "queue")
 

@@ -89,10 +89,20 @@ class SqlRateLimits:
             self.warn_of_unknown([scope])
         return acquired
 
-    async def drain(self, scope: str, retry_after: float | timedelta | None = None) -> bool:
+    async def drain(
+        self, scope: str, retry_after: float | timedelta | None = None, *, actor: Actor | None = None
+    ) -> bool:
         check_name(scope, "scope")
         hint_us = _hint_us(retry_after)
-        found = await self._driver.write(lambda tx: drain_bucket(tx, scope, hint_us), label=LABEL)
+
+        def operation(tx: Tx) -> bool:
+            found = drain_bucket(tx, scope, hint_us)
+            if found and actor is not None:
+                after = {"retry_after_s": None if hint_us is None else hint_us / 1e6}
+                tx.change(INSERT_AUDIT, audit_params(actor, "limit.drain", scope, outcome="ok", after=after))
+            return found
+
+        found = await self._driver.write(operation, label=LABEL)
         if not found:
             self.warn_of_unknown([scope])
         return found

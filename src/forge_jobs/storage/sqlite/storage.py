@@ -23,7 +23,7 @@ from forge_jobs.storage.sql.enqueue import KnownQueues
 from forge_jobs.storage.sql.events import SqlEvents
 from forge_jobs.storage.sql.jobs import SqlJobs
 from forge_jobs.storage.sql.leases import SqlLeases
-from forge_jobs.storage.sql.maintenance import SqlAudit, cleanup
+from forge_jobs.storage.sql.maintenance import SqlAudit, Sweep, cleanup
 from forge_jobs.storage.sql.metrics import SqlMetrics
 from forge_jobs.storage.sql.processes import SqlProcesses
 from forge_jobs.storage.sql.queues import SqlQueues
@@ -42,6 +42,7 @@ from forge_jobs.storage.sqlite.migrate import migrate, migrations, pending, sche
 from forge_jobs.storage.sqlite.session import LONGEST_S, SqliteSession
 from forge_jobs.storage.sqlite.wake import SqliteWake, socket_directory
 from forge_jobs.storage.types.answers import CleanupReport
+from forge_jobs.storage.types.event import Actor
 
 log = logging.getLogger("forge_jobs.sqlite")
 
@@ -120,8 +121,16 @@ class SqliteMaintenance:
     def __init__(self, driver: SqliteDriver) -> None:
         self._driver = driver
 
-    async def cleanup(self) -> CleanupReport:
-        return await cleanup(self._driver)
+    async def cleanup(
+        self,
+        *,
+        queue: str | None = None,
+        done_older_days: float | None = None,
+        dead_older_days: float | None = None,
+        actor: Actor | None = None,
+    ) -> CleanupReport:
+        sweep = Sweep(queue=queue, done_older_days=done_older_days, dead_older_days=dead_older_days, actor=actor)
+        return await cleanup(self._driver, sweep)
 
     async def status(self) -> dict[str, Any]:
         database, config = self._driver.database, self._driver.config

@@ -12,6 +12,7 @@ import msgspec
 
 from forge_jobs.clock import from_us
 from forge_jobs.ids import JobId
+from forge_jobs.storage.types.unset import UNSET
 
 
 class JobStatus(StrEnum):
@@ -262,6 +263,49 @@ class JobFilter:
     def is_everything(self) -> bool:
         """True when nothing restricts it."""
         return self == JobFilter()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobChange:
+    """What to change of a job that waits; what is not given stays. An `expires_at` of None takes the end away."""
+
+    priority: int = UNSET
+    run_at: datetime = UNSET
+    max_attempts: int = UNSET
+    queue: str = UNSET
+    expires_at: datetime | None = UNSET
+
+
+class JobOrder(StrEnum):
+    """Orders of a list: `newest` enqueued first; `scheduled` soonest first, for jobs that wait; `completed` latest
+    ended first, for jobs that ended."""
+
+    NEWEST = "newest"
+    SCHEDULED = "scheduled"
+    COMPLETED = "completed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindCounts:
+    """How many jobs of a kind a queue holds, but for those that are done."""
+
+    queue: str
+    kind: str
+    waiting: int = 0
+    in_progress: int = 0
+    dead: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Death:
+    """How one dead job ended."""
+
+    id: JobId
+    queue: str
+    kind: str
+    error: str | None
+    reason: str | None
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

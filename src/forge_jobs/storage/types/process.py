@@ -19,13 +19,20 @@ class ProcessState(StrEnum):
     FENCED = "fenced"
 
 
+class ProcessWish(StrEnum):
+    """What an operator asks of a process: to claim nothing more until it is resumed, or to stop."""
+
+    QUIET = "quiet"
+    STOP = "stop"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessInfo:
     """Written whole with every heartbeat, so a row removed in error comes back with its full identity.
 
     `slots` maps each served queue to the slots open for it, `offered` to the most that the process would open of its
-    total (older processes do not say), `running` each slot's process id to its job. `schedules` are those that its code
-    declares.
+    total (older processes do not say), `running` each slot's process id to its job. `quiet`: it claims nothing, as
+    an operator asked. `schedules` are those that its code declares.
     """
 
     host_id: str
@@ -40,6 +47,7 @@ class ProcessInfo:
     state: ProcessState
     loop_lag_ms: float = 0.0
     offered: dict[str, int] = field(default_factory=dict)
+    quiet: bool = False
     schedules: tuple[str, ...] = ()
 
 
@@ -63,8 +71,10 @@ class Claimed(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeatAnswer:
     """What a heartbeat learns: claims that are lost, jobs whose cancel is requested, and claims of this
-    process that it did not name (a claim whose answer was lost, or is still on its way)."""
+    process that it did not name (a claim whose answer was lost, or is still on its way). `wish`: what an operator
+    asks of it."""
 
     lost: frozenset[Claimed]
     cancel_requested: frozenset[JobId]
     strays: frozenset[Claimed]
+    wish: ProcessWish | None = None

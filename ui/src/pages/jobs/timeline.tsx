@@ -60,9 +60,11 @@ export function Attempts({ job }: { job: JobDetail }) {
               <Time at={entry.at} />
             </span>
           </summary>
-          <pre className="code" tabIndex={0}>
-            <Text>{i === 0 && job.traceback ? job.traceback : entry.message}</Text>
-          </pre>
+          {(i === 0 && job.traceback) || entry.message.includes('\n') ? (
+            <pre className="code" tabIndex={0}>
+              <Text>{i === 0 && job.traceback ? job.traceback : entry.message}</Text>
+            </pre>
+          ) : null}
           {entry.process && (
             <p className="panel-text faint">
               on <span className="mono"><Text>{entry.process}</Text></span>

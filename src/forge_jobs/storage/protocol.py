@@ -25,6 +25,7 @@ from forge_jobs.storage.types.answers import (
     RetryOutcome,
     Revived,
 )
+from forge_jobs.storage.types.blocker import Blocker
 from forge_jobs.storage.types.event import Actor, AuditRow, JobEvent
 from forge_jobs.storage.types.finalize import Finalize, FinalizeOutcome, Settled
 from forge_jobs.storage.types.job import (
@@ -53,6 +54,8 @@ from forge_jobs.storage.types.schedule import (
 from forge_jobs.storage.types.share import Assignment, Share, Standing
 
 PYTHON = Actor()
+STALE_AFTER: Final = timedelta(seconds=30)
+"""After so long without a heartbeat workers take a process for gone, unless they are configured otherwise."""
 CLUSTER: Final = "/cluster"
 """A wake with this name among its queues, which no queue can have, says that processes, totals, shares or schedules
 changed."""
@@ -225,6 +228,13 @@ class JobStore(Protocol):
     async def get(self, job_id: JobId) -> JobDetail | None:
         """Everything about one job, or None."""
 
+    async def explain(self, job_id: JobId, *, stale_after: timedelta = STALE_AFTER) -> Sequence[Blocker]:
+        """Why the job does not run at the moment, most final first; `ready` if the next claim takes it.
+
+        Never empty, read in one snapshot by the predicates of `claim`, and nothing is written. Of what passes within
+        milliseconds, such as a claim under way, nothing is said. `stale_after` is the workers' own threshold.
+        """
+
     async def list_jobs(
         self, chosen: JobFilter, *, limit: int = 50, cursor: str | None = None, with_total: bool = True
     ) -> Page:
@@ -254,6 +264,10 @@ class QueueStore(Protocol):
 
     async def list(self) -> list[QueueSettings]:
         """All queues by name."""
+
+    async def explain(self, name: str, *, stale_after: timedelta = STALE_AFTER) -> Sequence[Blocker]:
+        """What stands in the way of the queue's jobs, as `JobStore.explain`; `ready` if workers take some, `idle` if
+        none is due."""
 
     async def change(self, name: str, change: QueueChange, *, actor: Actor = PYTHON) -> QueueSettings:
         """Change settings, clamped to their limits; returns what is stored.
@@ -435,6 +449,9 @@ class ScheduleStore(Protocol):
 
     async def list(self) -> list[Schedule]:
         """All schedules by name."""
+
+    async def explain(self, name: str, *, stale_after: timedelta = STALE_AFTER) -> Sequence[Blocker]:
+        """What keeps the schedule from making its next job, most final first; only `scheduled` if nothing does."""
 
     async def change(self, name: str, change: ScheduleChange, *, actor: Actor = PYTHON) -> Schedule:
         """Change settings as an operator: code does not overwrite them from now on. A change of what the next tick

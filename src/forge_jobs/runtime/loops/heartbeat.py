@@ -129,6 +129,16 @@ class Heartbeat:
             schedules=tuple(one.name for one in env.handlers.schedules()),
             state=ProcessState.FENCED if env.health.fenced else self.state,
             loop_lag_ms=round(env.health.loop_lag_ms, 1),
+            gates=tuple(env.handlers.gates()),
+            priced_by_payload=tuple(sorted(env.handlers.priced_by_payload)),
+            alone_kinds=tuple(kind for kind in env.handlers.kinds() if env.max_crashes(kind) == 1),
+            poll_ms=env.config.poll_ms,
+            wakes_proven=env.storage.wakes_proven,
+            loops={
+                name: loop.last_success_us
+                for name, loop in list(env.health.loops.items())
+                if loop.last_success_us is not None
+            },
         )
 
     # On the event loop

@@ -15,7 +15,8 @@ from forge_jobs.clock import Clock, from_us
 from forge_jobs.config import StoreConfig
 from forge_jobs.ids import JobId, parse_id
 from forge_jobs.storage.error import InvalidInput, OutcomeUnknown, StorageError
-from forge_jobs.storage.protocol import PYTHON, Claim, ClaimRequest, Exchange
+from forge_jobs.storage.explain.job import unknown_job
+from forge_jobs.storage.protocol import PYTHON, STALE_AFTER, Claim, ClaimRequest, Exchange
 from forge_jobs.storage.request import check_request, check_requests
 from forge_jobs.storage.sql import admin
 from forge_jobs.storage.sql.admin import Effects
@@ -23,6 +24,7 @@ from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.driver import Driver, Tx, Wake
 from forge_jobs.storage.sql.enqueue import Answer, Batch, KnownQueues, insert_jobs
 from forge_jobs.storage.sql.events import SqlEvents
+from forge_jobs.storage.sql.explain import explain_job
 from forge_jobs.storage.sql.reap import expire_due, revive_stale
 from forge_jobs.storage.sql.rows import audit_params, error_entry, filter_params, job_row, progress, to_json
 from forge_jobs.storage.sql.settle import Exchanged
@@ -36,6 +38,7 @@ from forge_jobs.storage.types.answers import (
     RetryOutcome,
     Revived,
 )
+from forge_jobs.storage.types.blocker import Blocker
 from forge_jobs.storage.types.event import Actor, EventType
 from forge_jobs.storage.types.finalize import Finalize, FinalizeOutcome, Settled
 from forge_jobs.storage.types.job import (
@@ -61,6 +64,8 @@ OUTSTANDING = statement("outstanding")
 NEXT_DUE = statement("next_due")
 
 BULK_ACT_BATCH: Final = 500
+UNKNOWN_ID_BYTES: Final = 80
+"""So much of what is no id is shown."""
 T = TypeVar("T")
 ExchangeOperation: TypeAlias = Callable[[Tx, Sequence[Finalize], Sequence[ClaimRequest]], Exchanged]
 """A backend's way to settle and claim in one transaction."""
@@ -313,6 +318,13 @@ class SqlJobs:
         except InvalidInput:
             return None
         return await self._driver.read(lambda tx: _detail(tx, job_id))
+
+    async def explain(self, job_id: JobId, *, stale_after: timedelta = STALE_AFTER) -> Sequence[Blocker]:
+        try:
+            known = parse_id(job_id)
+        except InvalidInput:
+            return unknown_job(clean(job_id, UNKNOWN_ID_BYTES) if isinstance(job_id, str) else repr(job_id)[:80])
+        return await self._driver.read(lambda tx: explain_job(tx, known, stale_after))
 
     async def list_jobs(
         self, chosen: JobFilter, *, limit: int = 50, cursor: str | None = None, with_total: bool = True

@@ -241,6 +241,22 @@ def lock_buckets(tx: Tx, scopes: Collection[str]) -> dict[str, Bucket]:
     return found
 
 
+def look_at_buckets(tx: Tx, scopes: Iterable[str]) -> dict[str, Bucket]:
+    """The buckets of these scopes now, without a lock; one that a pattern covers and that was never used is full."""
+    found: dict[str, Bucket] = {}
+    for scope in sorted(scopes):
+        row = tx.row(LIST_RATE_LIMITS, {"scope": scope})
+        if row is not None:
+            found[scope] = _bucket(row)
+            continue
+        patterns = (tx.row(LIST_RATE_LIMITS, {"scope": prefix}) for prefix in _prefixes(scope))
+        pattern = next((one for one in patterns if one is not None and one[7]), None)
+        if pattern is not None:
+            _, capacity, refill_per_s = pattern[:3]
+            found[scope] = Bucket(capacity=capacity, refill_per_s=refill_per_s, tokens=capacity)
+    return found
+
+
 def _acquire(tx: Tx, now: dict[str, Bucket], ask: Ask) -> Acquired | Exception:
     bucket = now.get(ask.scope)
     if bucket is None:

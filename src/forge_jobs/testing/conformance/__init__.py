@@ -25,9 +25,10 @@ pytest.register_assert_rewrite(
     *(
         f"{__name__}.{module}"
         for module in (
-            "admin", "arrange", "cancel", "claim", "cluster", "cluster_histories", "counts", "dedupe", "durability",
-            "enqueue", "events", "finalize", "heartbeat", "lifecycle_matrix", "metrics", "model", "processes", "queues",
-            "rate_limits", "reaper", "retention", "schedules", "state_machine", "throttle",
+            "admin", "arrange", "blockers", "cancel", "claim", "cluster", "cluster_histories", "counts", "dedupe",
+            "durability", "enqueue", "events", "finalize", "heartbeat", "lifecycle_matrix", "metrics", "model",
+            "processes", "queues", "rate_limits", "reaper", "retention", "schedules", "standstill", "state_machine",
+            "throttle",
         )
     )
 )  # fmt: skip
@@ -42,6 +43,15 @@ from forge_jobs.testing.conformance.admin import (  # noqa: E402
     TestRunNow,
 )
 from forge_jobs.testing.conformance.backend import Backend  # noqa: E402
+from forge_jobs.testing.conformance.blockers import (  # noqa: E402
+    TestBlockersInTime,
+    TestBlockersOfFinishedJobs,
+    TestBlockersOfLimits,
+    TestBlockersOfQueues,
+    TestBlockersOfRunningJobs,
+    TestBlockersOfWorkers,
+    TestExplaining,
+)
 from forge_jobs.testing.conformance.cancel import TestCancel, TestDelete  # noqa: E402
 from forge_jobs.testing.conformance.claim import (  # noqa: E402
     TestClaim,
@@ -95,6 +105,7 @@ from forge_jobs.testing.conformance.schedules import (  # noqa: E402
     TestScheduleFaults,
     TestTrigger,
 )
+from forge_jobs.testing.conformance.standstill import TestExplainQueue, TestExplainSchedule  # noqa: E402
 from forge_jobs.testing.conformance.state_machine import TestStateMachine  # noqa: E402
 from forge_jobs.testing.conformance.throttle import (  # noqa: E402
     TestCoolDown,
@@ -103,15 +114,17 @@ from forge_jobs.testing.conformance.throttle import (  # noqa: E402
 )
 
 __all__ = [
-    "Backend", "TestActOnMany", "TestAttempts", "TestAudit", "TestCancel", "TestClaim", "TestClaimAlone",
-    "TestClaimAndSettings", "TestClockOfOneHost", "TestClusterHistories", "TestCoolDown", "TestCoolDownIsForgotten",
-    "TestCounts", "TestCountsAreKept", "TestDeclaredSchedules", "TestDedupe", "TestDedupeInBulk", "TestDelete",
-    "TestDeleteQueue", "TestDrain", "TestEditedSchedules", "TestEnqueue", "TestEnqueueAgain", "TestEnqueueBulk",
-    "TestErrors", "TestEvents", "TestExpire", "TestFilter", "TestFinalize", "TestFire", "TestFullQueue",
-    "TestHeartbeat", "TestKeyedLimits", "TestLeases", "TestLifecycleMatrix", "TestList", "TestMisfire", "TestNextDue",
-    "TestOpenSlots", "TestPaidClaims", "TestPause", "TestProcesses", "TestProgress", "TestQueueCounts",
-    "TestQueueSettings", "TestRateLimit", "TestRebalance", "TestRecord", "TestReopen", "TestRetention", "TestRetry",
-    "TestRevive", "TestRollup", "TestRunNow", "TestScheduleFaults", "TestSeries", "TestSettleAndClaim", "TestShares",
-    "TestStateMachine", "TestThrottled", "TestTrigger", "TestTuneLimits", "TestTwoStores", "TestUniqueFor",
-    "TestWake", "beater", "clock", "neighbour", "storage",
+    "Backend", "TestActOnMany", "TestAttempts", "TestAudit", "TestBlockersInTime", "TestBlockersOfFinishedJobs",
+    "TestBlockersOfLimits", "TestBlockersOfQueues", "TestBlockersOfRunningJobs", "TestBlockersOfWorkers",
+    "TestCancel", "TestClaim", "TestClaimAlone", "TestClaimAndSettings", "TestClockOfOneHost",
+    "TestClusterHistories", "TestCoolDown", "TestCoolDownIsForgotten", "TestCounts", "TestCountsAreKept",
+    "TestDeclaredSchedules", "TestDedupe", "TestDedupeInBulk", "TestDelete", "TestDeleteQueue", "TestDrain",
+    "TestEditedSchedules", "TestEnqueue", "TestEnqueueAgain", "TestEnqueueBulk", "TestErrors", "TestEvents",
+    "TestExpire", "TestExplainQueue", "TestExplainSchedule", "TestExplaining", "TestFilter", "TestFinalize",
+    "TestFire", "TestFullQueue", "TestHeartbeat", "TestKeyedLimits", "TestLeases", "TestLifecycleMatrix",
+    "TestList", "TestMisfire", "TestNextDue", "TestOpenSlots", "TestPaidClaims", "TestPause", "TestProcesses",
+    "TestProgress", "TestQueueCounts", "TestQueueSettings", "TestRateLimit", "TestRebalance", "TestRecord",
+    "TestReopen", "TestRetention", "TestRetry", "TestRevive", "TestRollup", "TestRunNow", "TestScheduleFaults",
+    "TestSeries", "TestSettleAndClaim", "TestShares", "TestStateMachine", "TestThrottled", "TestTrigger",
+    "TestTuneLimits", "TestTwoStores", "TestUniqueFor", "TestWake", "beater", "clock", "neighbour", "storage",
 ]  # fmt: skip

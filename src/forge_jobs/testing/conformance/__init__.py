@@ -25,10 +25,10 @@ pytest.register_assert_rewrite(
     *(
         f"{__name__}.{module}"
         for module in (
-            "admin", "arrange", "blockers", "cancel", "claim", "cluster", "cluster_histories", "counts", "dedupe",
-            "durability", "enqueue", "events", "finalize", "heartbeat", "lifecycle_matrix", "metrics", "model",
-            "processes", "queues", "rate_limits", "reaper", "retention", "schedules", "standstill", "state_machine",
-            "throttle",
+            "admin", "arrange", "blockers", "blockers_and_claims", "cancel", "claim", "cluster", "cluster_histories",
+            "counts", "dedupe", "durability", "enqueue", "events", "finalize", "heartbeat", "lifecycle_matrix",
+            "metrics", "model", "processes", "queues", "rate_limits", "reaper", "retention", "schedules",
+            "standstill", "state_machine", "throttle",
         )
     )
 )  # fmt: skip
@@ -52,6 +52,7 @@ from forge_jobs.testing.conformance.blockers import (  # noqa: E402
     TestBlockersOfWorkers,
     TestExplaining,
 )
+from forge_jobs.testing.conformance.blockers_and_claims import TestBlockersAgreeWithClaims  # noqa: E402
 from forge_jobs.testing.conformance.cancel import TestCancel, TestDelete  # noqa: E402
 from forge_jobs.testing.conformance.claim import (  # noqa: E402
     TestClaim,
@@ -114,17 +115,18 @@ from forge_jobs.testing.conformance.throttle import (  # noqa: E402
 )
 
 __all__ = [
-    "Backend", "TestActOnMany", "TestAttempts", "TestAudit", "TestBlockersInTime", "TestBlockersOfFinishedJobs",
-    "TestBlockersOfLimits", "TestBlockersOfQueues", "TestBlockersOfRunningJobs", "TestBlockersOfWorkers",
-    "TestCancel", "TestClaim", "TestClaimAlone", "TestClaimAndSettings", "TestClockOfOneHost",
-    "TestClusterHistories", "TestCoolDown", "TestCoolDownIsForgotten", "TestCounts", "TestCountsAreKept",
-    "TestDeclaredSchedules", "TestDedupe", "TestDedupeInBulk", "TestDelete", "TestDeleteQueue", "TestDrain",
-    "TestEditedSchedules", "TestEnqueue", "TestEnqueueAgain", "TestEnqueueBulk", "TestErrors", "TestEvents",
-    "TestExpire", "TestExplainQueue", "TestExplainSchedule", "TestExplaining", "TestFilter", "TestFinalize",
-    "TestFire", "TestFullQueue", "TestHeartbeat", "TestKeyedLimits", "TestLeases", "TestLifecycleMatrix",
-    "TestList", "TestMisfire", "TestNextDue", "TestOpenSlots", "TestPaidClaims", "TestPause", "TestProcesses",
-    "TestProgress", "TestQueueCounts", "TestQueueSettings", "TestRateLimit", "TestRebalance", "TestRecord",
-    "TestReopen", "TestRetention", "TestRetry", "TestRevive", "TestRollup", "TestRunNow", "TestScheduleFaults",
-    "TestSeries", "TestSettleAndClaim", "TestShares", "TestStateMachine", "TestThrottled", "TestTrigger",
-    "TestTuneLimits", "TestTwoStores", "TestUniqueFor", "TestWake", "beater", "clock", "neighbour", "storage",
+    "Backend", "TestActOnMany", "TestAttempts", "TestAudit", "TestBlockersAgreeWithClaims", "TestBlockersInTime",
+    "TestBlockersOfFinishedJobs", "TestBlockersOfLimits", "TestBlockersOfQueues", "TestBlockersOfRunningJobs",
+    "TestBlockersOfWorkers", "TestCancel", "TestClaim", "TestClaimAlone", "TestClaimAndSettings",
+    "TestClockOfOneHost", "TestClusterHistories", "TestCoolDown", "TestCoolDownIsForgotten", "TestCounts",
+    "TestCountsAreKept", "TestDeclaredSchedules", "TestDedupe", "TestDedupeInBulk", "TestDelete", "TestDeleteQueue",
+    "TestDrain", "TestEditedSchedules", "TestEnqueue", "TestEnqueueAgain", "TestEnqueueBulk", "TestErrors",
+    "TestEvents", "TestExpire", "TestExplainQueue", "TestExplainSchedule", "TestExplaining", "TestFilter",
+    "TestFinalize", "TestFire", "TestFullQueue", "TestHeartbeat", "TestKeyedLimits", "TestLeases",
+    "TestLifecycleMatrix", "TestList", "TestMisfire", "TestNextDue", "TestOpenSlots", "TestPaidClaims", "TestPause",
+    "TestProcesses", "TestProgress", "TestQueueCounts", "TestQueueSettings", "TestRateLimit", "TestRebalance",
+    "TestRecord", "TestReopen", "TestRetention", "TestRetry", "TestRevive", "TestRollup", "TestRunNow",
+    "TestScheduleFaults", "TestSeries", "TestSettleAndClaim", "TestShares", "TestStateMachine", "TestThrottled",
+    "TestTrigger", "TestTuneLimits", "TestTwoStores", "TestUniqueFor", "TestWake", "beater", "clock", "neighbour",
+    "storage",
 ]  # fmt: skip

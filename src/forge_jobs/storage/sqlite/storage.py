@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from importlib.resources import files
@@ -125,6 +126,7 @@ class SqliteMaintenance:
 
     async def status(self) -> dict[str, Any]:
         database, config = self._driver.database, self._driver.config
+        copied_at = self._driver.log.copied_at
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(None, _inspect, database)
         return {
@@ -135,6 +137,7 @@ class SqliteMaintenance:
             "wal_reset_defence": "checkpoints run only while the write lock is held",
             "durability": config.durability,
             "synchronous": "FULL" if config.durability == "full" else "NORMAL",
+            "checkpoint_age_s": None if copied_at is None else round(time.monotonic() - copied_at, 3),
             **found,
         }
 

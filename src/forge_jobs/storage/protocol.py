@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from forge_jobs.clock import Clock
 from forge_jobs.ids import JobId
+from forge_jobs.observe import Observer
 from forge_jobs.storage.types.answers import (
     BulkReport,
     CancelOutcome,
@@ -39,6 +40,7 @@ from forge_jobs.storage.types.job import (
     Page,
 )
 from forge_jobs.storage.types.lease import Lease
+from forge_jobs.storage.types.log import LogLine, RunLog
 from forge_jobs.storage.types.metric import Bucket, Summary, Timings
 from forge_jobs.storage.types.process import BeatAnswer, Claimed, ProcessInfo, ProcessRow
 from forge_jobs.storage.types.queue import QueueChange, QueueCounts, QueueSettings
@@ -531,6 +533,25 @@ class EventStore(Protocol):
         """One job's flushed events, oldest first."""
 
 
+class LogStore(Protocol):
+    """What jobs logged: of each job the newest 500 lines and 64 KiB over all its runs. Best effort."""
+
+    async def append(self, runs: Sequence[RunLog]) -> set[JobId]:
+        """Keep lines of runs, if the fence is the job's or the run ended in order; lines of other runs, and of jobs
+        that are gone, are dropped.
+
+        The jobs whose lines could not be taken in at the moment, as somebody is about to change them: try again.
+        Appending again what was appended changes nothing. What is too much of a job goes, oldest first, and is counted
+        in `LogLine.skipped` of the line after it.
+        """
+
+    async def of_job(self, job_id: JobId, *, after: int = 0, limit: int = 500) -> list[LogLine]:
+        """The lines of one job after the line of that `seq`, in order."""
+
+    async def between(self, since: datetime, until: datetime, *, limit: int = 1_000) -> list[LogLine]:
+        """The lines of all jobs with `since <= at < until`, oldest first."""
+
+
 class MetricStore(Protocol):
     """Metrics by minute; their names are in `storage.types.metric`."""
 
@@ -594,6 +615,8 @@ class Storage(Protocol):
     url: str
     """Where it is, with secrets masked."""
     clock: Clock
+    observer: Observer
+    """What this process did on the store: counts, histograms, hooks."""
     timings: Timings
     """How long this process's calls took."""
 
@@ -622,6 +645,8 @@ class Storage(Protocol):
     @property
     def events(self) -> EventStore: ...
     @property
+    def logs(self) -> LogStore: ...
+    @property
     def metrics(self) -> MetricStore: ...
     @property
     def audit(self) -> AuditStore: ...
@@ -643,6 +668,6 @@ class Storage(Protocol):
 
 __all__ = [
     "AuditStore", "BeatAnswer", "Claim", "ClaimRequest", "Claimed", "ErrorEntry", "EventStore", "Exchange",
-    "Heart", "JobRow", "JobStore", "JobTransaction", "LeaseStore", "MaintenanceStore", "MetricStore", "ProcessStore",
-    "QueueStore", "RateLimitStore", "ScheduleStore", "ShareStore", "Storage",
+    "Heart", "JobRow", "JobStore", "JobTransaction", "LeaseStore", "LogStore", "MaintenanceStore", "MetricStore",
+    "ProcessStore", "QueueStore", "RateLimitStore", "ScheduleStore", "ShareStore", "Storage",
 ]  # fmt: skip

@@ -154,6 +154,7 @@ class Heartbeat:
         health.last_beat_us = began_us
         health.beats += 1
         if health.claims_stopped or health.fenced:
+            self.env.observer.happened("unfenced")
             log.warning("unfenced: the store answers again")
             health.claims_stopped = health.fenced = False
         self._apply(answer)
@@ -200,10 +201,13 @@ class Heartbeat:
         silent_s = self.env.silent_us() / 1e6
         if silent_s >= config.stale_s - 2 * config.heartbeat_s and not health.claims_stopped:
             health.claims_stopped = True
+            self.env.observer.happened("claims_stopped", silent_s=silent_s)
             log.error("claims_stopped: no heartbeat was accepted for %.1f s", silent_s)
         if silent_s >= config.stale_s - config.heartbeat_s and not health.fenced:
             health.fenced = True
             health.counts["fenced"] += 1
+            self.env.observer.count("fenced")
+            self.env.observer.happened("fenced", silent_s=silent_s)
             log.error("fenced: no heartbeat was accepted for %.1f s; handlers are interrupted", silent_s)
             for run in self.env.running:
                 run.fenced = True

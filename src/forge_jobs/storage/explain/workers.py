@@ -42,7 +42,7 @@ def sieve(facts: QueueFacts, kind: str) -> Sieved:
     settings = facts.settings
     sieves: list[tuple[Callable[[Worker], bool], Callable[[Sequence[Worker]], Blocker]]] = [
         (lambda _: True, lambda _: queue_unserved(facts)),
-        (lambda w: kind in w.info.kinds, lambda w: _kind_unserved(w, kind)),
+        (lambda w: kind in w.info.kinds or kind in w.info.closed_kinds, lambda w: _kind_unserved(w, kind)),
         (lambda w: kind not in w.info.closed_kinds, lambda w: _threads_abandoned(w, kind)),
         (lambda w: not w.cut_off, lambda w: _workers_fenced(w)),
     ]

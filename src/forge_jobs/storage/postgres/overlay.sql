@@ -162,6 +162,18 @@ DELETE FROM forge_jobs WHERE id = ANY (ARRAY(
   ORDER BY completed_at LIMIT :limit FOR UPDATE SKIP LOCKED))
 RETURNING id
 
+-- name: fences_of_jobs
+-- FOR KEY SHARE: a job that is being deleted takes its log along, so nobody may delete it before the lines are in. It
+-- lets every other change go on. SKIP LOCKED: lines can wait, and never keep a settlement waiting.
+SELECT id, fence FROM forge_jobs WHERE id IN (SELECT value FROM json_each(:ids)) FOR KEY SHARE SKIP LOCKED
+
+-- name: insert_log_line
+INSERT INTO forge_job_log (job_id, seq, at, attempt, fence, level, logger, message, size, skipped)
+SELECT r ->> 0, (r ->> 1)::bigint, (r ->> 2)::bigint, (r ->> 3)::integer, (r ->> 4)::bigint, r ->> 5, r ->> 6, r ->> 7,
+  (r ->> 8)::integer, (r ->> 9)::bigint
+FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS r
+ON CONFLICT (job_id, seq) DO NOTHING
+
 -- name: delete_old_events
 DELETE FROM forge_events WHERE seq = ANY (ARRAY(
   SELECT seq FROM forge_events WHERE at < CAST(:before AS bigint) ORDER BY at LIMIT :limit))

@@ -26,6 +26,7 @@ from forge_jobs.storage.sql.enqueue import KnownQueues
 from forge_jobs.storage.sql.events import SqlEvents
 from forge_jobs.storage.sql.jobs import SqlJobs
 from forge_jobs.storage.sql.leases import SqlLeases
+from forge_jobs.storage.sql.logs import SqlLogs
 from forge_jobs.storage.sql.maintenance import SqlAudit, cleanup
 from forge_jobs.storage.sql.metrics import SqlMetrics
 from forge_jobs.storage.sql.processes import SqlProcesses
@@ -50,7 +51,9 @@ class PostgresStorage:
         self._wake = wake
         self.clock: Clock = driver.injected or driver.connector.clock
         self.url = url
-        self.events = SqlEvents(driver)
+        self.observer = driver.observer
+        self.events = SqlEvents(driver, self.observer)
+        self.logs = SqlLogs(driver)
         known = KnownQueues()
         self.jobs = SqlJobs(driver, self.events, wake, driver.config, known, self._exchange, self._session, self.clock)
         self.queues = SqlQueues(driver, wake, known)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias, TypeVar
 
-from forge_jobs import limits
+from forge_jobs import limits, tracing
 from forge_jobs.clock import Clock, from_us
 from forge_jobs.config import StoreConfig
 from forge_jobs.ids import JobId, parse_id
@@ -42,6 +43,7 @@ from forge_jobs.storage.types.blocker import Blocker
 from forge_jobs.storage.types.event import Actor, EventType
 from forge_jobs.storage.types.finalize import Finalize, FinalizeOutcome, Settled
 from forge_jobs.storage.types.job import (
+    Deduped,
     EnqueueOutcome,
     EnqueueRequest,
     JobDetail,
@@ -100,6 +102,12 @@ class SqlJobs:
     # Adding
 
     async def enqueue(self, request: EnqueueRequest, *, parent_id: JobId | None = None) -> EnqueueOutcome:
+        if tracing.tracer() is None:
+            return await self._enqueue(request, parent_id)
+        with tracing.enqueuing([request]) as (traced,):
+            return await self._enqueue(traced, parent_id)
+
+    async def _enqueue(self, request: EnqueueRequest, parent_id: JobId | None) -> EnqueueOutcome:
         job = check_request(request, parent_id=parent_id, payload_max=self._config.payload_max)
         self._driver.check()
         answer: asyncio.Future[EnqueueOutcome] = asyncio.get_running_loop().create_future()
@@ -111,9 +119,14 @@ class SqlJobs:
     async def enqueue_bulk(
         self, requests: Sequence[EnqueueRequest], *, parent_id: JobId | None = None
     ) -> list[EnqueueOutcome]:
+        with tracing.enqueuing(requests) as traced:
+            return await self._enqueue_bulk(traced, parent_id)
+
+    async def _enqueue_bulk(self, requests: Sequence[EnqueueRequest], parent_id: JobId | None) -> list[EnqueueOutcome]:
         jobs = check_requests(requests, parent_id=parent_id, payload_max=self._config.payload_max)
         if not jobs:
             return []
+        began = time.monotonic()
         try:
             batch = await self._driver.write(
                 lambda tx: insert_jobs(tx, jobs, self._known, atomic=True), label="enqueue"
@@ -123,6 +136,7 @@ class SqlJobs:
             if isinstance(error, OutcomeUnknown):
                 raise OutcomeUnknown(str(error), tuple(job.id for job in jobs)) from error
             raise
+        self._observe_enqueue(jobs, batch, began)
         self.tell_added(batch)
         return batch.answers  # type: ignore[return-value]  # atomic: a refusal was raised
 
@@ -131,16 +145,17 @@ class SqlJobs:
         self._send(gathered)
 
     def _send(self, gathered: list[tuple[NewJob, asyncio.Future[EnqueueOutcome]]]) -> None:
-        jobs = [job for job, _ in gathered]
+        jobs, began = [job for job, _ in gathered], time.monotonic()
         self._driver.submit(
             lambda tx: insert_jobs(tx, jobs, self._known, atomic=False),
             label="enqueue",
-            done=lambda batch, error: self._answer_gathered(gathered, batch, error),
+            done=lambda batch, error: self._answer_gathered(gathered, began, batch, error),
         )
 
     def _answer_gathered(
         self,
         gathered: list[tuple[NewJob, asyncio.Future[EnqueueOutcome]]],
+        began: float,
         batch: Batch | None,
         error: Exception | None,
     ) -> None:
@@ -161,7 +176,17 @@ class SqlJobs:
             else:
                 future.set_result(answer)
         if batch is not None:
+            self._observe_enqueue([job for job, _ in gathered], batch, began)
             self.tell_added(batch)
+
+    def _observe_enqueue(self, jobs: Sequence[NewJob], batch: Batch, began: float) -> None:
+        observer = self._driver.observer
+        observer.measure("enqueue_seconds", time.monotonic() - began)
+        observer.measure("batch_size", len(jobs), "enqueue")
+        if len(batch.added) != len(jobs):
+            for job, answer in zip(jobs, batch.answers, strict=True):
+                if isinstance(answer, Deduped):
+                    observer.count("deduped", job.queue, job.kind)
 
     def tell_added(self, batch: Batch) -> None:
         """Events and wakes of a batch that is committed."""
@@ -189,7 +214,9 @@ class SqlJobs:
             settled, _, now_us = self._exchange(tx, settlements, ())
             return settled, [Claim(queue=request.queue, jobs=(), now_us=now_us) for request in claims], now_us
 
+        began = time.monotonic()
         settled, claimed, now_us = await self._driver.write(operation, label=label)
+        self._observe_exchange(len(settlements), claimed, time.monotonic() - began)
         if settled.done:
             self._events.push_jobs(EventType.COMPLETED, now_us, settled.done)
         self._events.push(settled.events)
@@ -199,6 +226,18 @@ class SqlJobs:
         if settled.waiting_queues:
             self._wake.due(settled.waiting_queues)
         return Exchange(settled=tuple(settled.answers), claims=tuple(claimed))
+
+    def _observe_exchange(self, settled: int, claimed: Sequence[Claim], took_s: float) -> None:
+        observer = self._driver.observer
+        if settled:
+            observer.measure("settle_seconds", took_s)
+            observer.measure("batch_size", settled, "settle")
+        if claimed:
+            observer.measure("claim_seconds", took_s)
+        for claim in claimed:
+            observer.count("claims", "jobs" if claim.jobs else "none")
+            if claim.jobs:
+                observer.measure("batch_size", len(claim.jobs), "claim")
 
     def _is_valid(self, request: ClaimRequest) -> bool:
         return request.valid_until_us is None or self._clock.elapsed_us() <= request.valid_until_us

@@ -85,6 +85,8 @@ class SqlRateLimits:
             self._under_way = True
             loop.call_soon(self._send)
         acquired = await answer
+        family = "rate_refused" if isinstance(acquired, Refused) else "rate_granted"
+        self._driver.observer.count(family, scope.partition(":")[0])  # a key is no label
         if isinstance(acquired, Refused) and not acquired.known:
             self.warn_of_unknown([scope])
         return acquired

@@ -185,6 +185,15 @@ RETURNING id
 INSERT INTO forge_events (at, type, queue, kind, job_id, attempt, cause, duration_us, count, total_us)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
 
+-- name: fences_of_jobs
+-- Nothing to lock: a write transaction is alone.
+SELECT id, fence FROM forge_jobs WHERE id IN (SELECT value FROM json_each(:ids))
+
+-- name: insert_log_line
+INSERT INTO forge_job_log (job_id, seq, at, attempt, fence, level, logger, message, size, skipped)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+ON CONFLICT (job_id, seq) DO NOTHING
+
 -- name: delete_old_events
 DELETE FROM forge_events WHERE seq IN (SELECT seq FROM forge_events WHERE at < :before ORDER BY at LIMIT :limit)
 

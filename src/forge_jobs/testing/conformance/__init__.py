@@ -27,7 +27,7 @@ pytest.register_assert_rewrite(
         for module in (
             "admin", "arrange", "blockers", "blockers_and_claims", "cancel", "claim", "cluster", "cluster_histories",
             "counts", "dedupe", "durability", "enqueue", "events", "finalize", "heartbeat", "lifecycle_matrix",
-            "metrics", "model", "processes", "queues", "rate_limits", "reaper", "retention", "schedules",
+            "logs", "metrics", "model", "processes", "queues", "rate_limits", "reaper", "retention", "schedules",
             "standstill", "state_machine", "throttle",
         )
     )
@@ -72,15 +72,11 @@ from forge_jobs.testing.conformance.enqueue import (  # noqa: E402
     TestFullQueue,
 )
 from forge_jobs.testing.conformance.events import TestAudit, TestEvents  # noqa: E402
-from forge_jobs.testing.conformance.finalize import (  # noqa: E402
-    TestAttempts,
-    TestErrors,
-    TestFinalize,
-    TestProgress,
-)
+from forge_jobs.testing.conformance.finalize import TestAttempts, TestErrors, TestFinalize, TestProgress  # noqa: E402
 from forge_jobs.testing.conformance.fixtures import beater, clock, neighbour, storage  # noqa: E402
 from forge_jobs.testing.conformance.heartbeat import TestHeartbeat  # noqa: E402
 from forge_jobs.testing.conformance.lifecycle_matrix import TestLifecycleMatrix  # noqa: E402
+from forge_jobs.testing.conformance.logs import TestJobLog  # noqa: E402
 from forge_jobs.testing.conformance.metrics import TestRecord, TestRollup, TestSeries  # noqa: E402
 from forge_jobs.testing.conformance.processes import TestProcesses  # noqa: E402
 from forge_jobs.testing.conformance.queues import (  # noqa: E402
@@ -108,11 +104,7 @@ from forge_jobs.testing.conformance.schedules import (  # noqa: E402
 )
 from forge_jobs.testing.conformance.standstill import TestExplainQueue, TestExplainSchedule  # noqa: E402
 from forge_jobs.testing.conformance.state_machine import TestStateMachine  # noqa: E402
-from forge_jobs.testing.conformance.throttle import (  # noqa: E402
-    TestCoolDown,
-    TestCoolDownIsForgotten,
-    TestThrottled,
-)
+from forge_jobs.testing.conformance.throttle import TestCoolDown, TestCoolDownIsForgotten, TestThrottled  # noqa: E402
 
 __all__ = [
     "Backend", "TestActOnMany", "TestAttempts", "TestAudit", "TestBlockersAgreeWithClaims", "TestBlockersInTime",
@@ -122,7 +114,7 @@ __all__ = [
     "TestCountsAreKept", "TestDeclaredSchedules", "TestDedupe", "TestDedupeInBulk", "TestDelete", "TestDeleteQueue",
     "TestDrain", "TestEditedSchedules", "TestEnqueue", "TestEnqueueAgain", "TestEnqueueBulk", "TestErrors",
     "TestEvents", "TestExpire", "TestExplainQueue", "TestExplainSchedule", "TestExplaining", "TestFilter",
-    "TestFinalize", "TestFire", "TestFullQueue", "TestHeartbeat", "TestKeyedLimits", "TestLeases",
+    "TestFinalize", "TestFire", "TestFullQueue", "TestHeartbeat", "TestJobLog", "TestKeyedLimits", "TestLeases",
     "TestLifecycleMatrix", "TestList", "TestMisfire", "TestNextDue", "TestOpenSlots", "TestPaidClaims", "TestPause",
     "TestProcesses", "TestProgress", "TestQueueCounts", "TestQueueSettings", "TestRateLimit", "TestRebalance",
     "TestRecord", "TestReopen", "TestRetention", "TestRetry", "TestRevive", "TestRollup", "TestRunNow",

@@ -22,6 +22,7 @@ from forge_jobs.names import check_name
 from forge_jobs.redact import redact_text
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.blocker import Blocker, BlockerCode
+from forge_jobs.view.blocker import blocker_view
 
 UNKNOWN: Final = frozenset({BlockerCode.UNKNOWN_ID, BlockerCode.UNKNOWN_QUEUE, BlockerCode.UNKNOWN_SCHEDULE})
 
@@ -104,22 +105,11 @@ def _explain(
 
     found, now = run(ctx, work)
     if as_json:
-        output.document({**subject, "blockers": [view(one) for one in found]})
+        output.document({**subject, "blockers": [blocker_view(one) for one in found]})
     else:
         _print(found, now)
     if any(one.code in UNKNOWN for one in found):
         ctx.exit(FAILURE)
-
-
-def view(one: Blocker) -> dict[str, Any]:
-    """A blocker for programs."""
-    return {
-        "code": str(one.code),
-        "text": redact_text(one.text),
-        "since": one.since,
-        "until": one.until,
-        "remedy": one.remedy,
-    }
 
 
 def _print(found: Sequence[Blocker], now: datetime) -> None:

@@ -657,6 +657,7 @@ _NUMBERS: Final[Mapping[str, str]] = {
     "pickup_other_process_p99": "the same, 99th percentile",
     "claim_at_1m": "claim 100 jobs beside a million ready ones; ratio to ten thousand",
     "claim_future_band": "claim 100 jobs beside 100 000 scheduled ones of better priority; ratio to none",
+    "claim_blocked": "claim 100 jobs beside 100 000 better ones whose rate limit is used up; ratio to ten",
     "claim_after_churn": "the same beside both, after half a million jobs came and went; ratio to a fresh table",
     "claim_during_purge": "claim 10 jobs while retention removes half a million, 99th percentile; ratio to before it",
     "idle_rss": "memory of an idle worker",

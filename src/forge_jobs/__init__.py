@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from forge_jobs.config import RuntimeConfig, StoreConfig
     from forge_jobs.ids import JobId
+    from forge_jobs.runtime.backoff import Exponential
     from forge_jobs.runtime.context import JobCtx
     from forge_jobs.runtime.handler import HandlerRegistry, JobHandler
     from forge_jobs.runtime.loops.cron import cron_tick_once
@@ -75,6 +76,7 @@ __all__ = [
     "EnqueueOutcome",
     "EnqueueRequest",
     "Enqueued",
+    "Exponential",
     "Failed",
     "FailedError",
     "FinalizeOutcome",
@@ -127,6 +129,7 @@ __all__ = [
 _HOMES = {
     "forge_jobs.config": "RuntimeConfig StoreConfig",
     "forge_jobs.ids": "JobId",
+    "forge_jobs.runtime.backoff": "Exponential",
     "forge_jobs.runtime.context": "JobCtx",
     "forge_jobs.runtime.handler": "HandlerRegistry JobHandler",
     "forge_jobs.runtime.loops.cron": "cron_tick_once",

@@ -36,6 +36,7 @@ LIMITED = {
         "enqueue_bulk",
         "claim_at_1m",
         "claim_future_band",
+        "claim_blocked",
         "claim_during_purge",
     },
     Backend.POSTGRESQL: {
@@ -46,6 +47,7 @@ LIMITED = {
         "enqueue_bulk",
         "claim_at_1m",
         "claim_future_band",
+        "claim_blocked",
         "claim_after_churn",
         "claim_during_purge",
     },

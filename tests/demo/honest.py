@@ -38,8 +38,12 @@ def job(id: str, kind: str, item: str = "", **changes: object) -> JobFact:
     return replace(fact, **changes)  # type: ignore[arg-type]
 
 
-def answered(job_id: str, path: str, status: int = 200, *, fence: int = 1, page: int = 0) -> Answered:
-    return Answered(at=0.0, path=path, page=page, status=status, job_id=job_id, fence=fence, attempt=1)
+def answered(
+    job_id: str, path: str, status: int = 200, *, fence: int = 1, page: int = 0, stranger: bool = False
+) -> Answered:
+    return Answered(
+        at=0.0, path=path, page=page, status=status, job_id=job_id, fence=fence, attempt=1, stranger=stranger
+    )
 
 
 def counted(job_id: str, path: str, fence: int = 1) -> Result:
@@ -77,7 +81,7 @@ HONEST = Facts(
     ),
     answers=(
         answered("L", "", page=1),
-        answered("plain", "plain.py", 429),
+        answered("plain", "plain.py", 429, stranger=True),
         answered("plain", "plain.py", fence=2),
         answered("gone", "gone.py", 404),
         answered("flaky", "flaky.py", 500),

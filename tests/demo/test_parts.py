@@ -21,7 +21,7 @@ from forge_jobs.demo.display import LiveDisplay, PlainDisplay, display_for
 from forge_jobs.demo.plan import Plan, environment, timings_in_words
 from forge_jobs.demo.report import percentile, print_report, report_document, summarise
 from forge_jobs.demo.results import Result
-from forge_jobs.demo.upstream import Answered, Upstream, read_log
+from forge_jobs.demo.upstream import Answered, Budget, Upstream, read_log
 from forge_jobs.demo.verdict import judge
 from forge_jobs.demo.workspace import workspace
 
@@ -51,7 +51,7 @@ def test_a_file_that_does_not_parse_has_lines_only() -> None:
 
 @pytest.fixture
 def upstream(tmp_path: Path) -> Iterator[Upstream]:
-    server = Upstream(choose(60, seed=1), budget=1_000, log=tmp_path / "log", slow_s=0)
+    server = Upstream(choose(60, seed=1), budget=Budget(1_000, None), log=tmp_path / "log", slow_s=0)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server
@@ -92,9 +92,15 @@ def test_the_upstream_serves_each_file_as_its_fate_has_it(upstream: Upstream) ->
 
 
 def test_the_upstream_refuses_what_is_over_its_budget(upstream: Upstream) -> None:
-    upstream._budget = 0
-    status, _, headers = get(upstream, "/files")
-    assert (status, headers["Retry-After"]) == (429, "1")
+    upstream.budget = Budget(per_s=0.5, stranger_after=None)
+    first, (status, _, headers) = get(upstream, "/files"), get(upstream, "/files")
+    assert (first[0], status, headers["Retry-After"]) == (200, 429, "2")
+
+
+def test_another_client_takes_the_budget_after_so_many_answers(upstream: Upstream, tmp_path: Path) -> None:
+    upstream.budget = Budget(per_s=1_000, stranger_after=2)
+    assert [get(upstream, "/files")[0] for _ in range(3)] == [200, 200, 429]
+    assert [line.stranger for line in read_log(tmp_path / "log")[0]] == [False, False, True]
 
 
 def test_the_upstream_logs_every_answer_with_the_run_that_asked(upstream: Upstream, tmp_path: Path) -> None:
@@ -133,7 +139,7 @@ def test_a_worker_gets_the_timings_and_no_settings_of_another_forge_jobs() -> No
 
 
 def test_the_budget_follows_the_size_unless_given() -> None:
-    assert [Plan().budget(files) for files in (60, 400, 1_000)] == [4, 22, 24]
+    assert [Plan().budget(files) for files in (60, 400, 1_000)] == [4, 26, 28]
     assert Plan(budget_per_s=9).budget(400) == 9
 
 
@@ -172,7 +178,7 @@ def test_the_report_says_which_checks_fail_and_how_many() -> None:
     facts = replace(HONEST, finished=False)
     print_report(Console(file=page, width=120), facts, judge(facts))
     assert "✗ every job came to its end: 8 jobs, 0 jobs left; the time limit came first" in page.getvalue()
-    assert "1 of 14 checks do not hold" in page.getvalue()
+    assert "1 of 15 checks do not hold" in page.getvalue()
     lines = [line.strip("|").split("|") for line in page.getvalue().splitlines() if line.startswith("|")]
     rows = {name.strip(): [cell.strip() for cell in cells] for name, *cells in lines}
     assert rows["kind"] == ["demo_list", "demo_file", "demo_module"]
@@ -188,7 +194,7 @@ def test_the_table_fits_a_terminal_of_80_columns() -> None:
 
 def test_the_report_is_one_json_document_too() -> None:
     document = json.loads(json.dumps(report_document(HONEST, judge(HONEST))))
-    assert (document["ok"], document["took_s"], len(document["kinds"]), len(document["checks"])) == (True, 20, 3, 14)
+    assert (document["ok"], document["took_s"], len(document["kinds"]), len(document["checks"])) == (True, 20, 3, 15)
 
 
 def test_a_pipe_gets_lines_and_a_terminal_a_live_picture() -> None:

@@ -27,6 +27,7 @@ class Mutant:
 
 
 OVERLAY = "storage/sqlite/overlay.sql"
+LIMITS = "storage/sql/rate_limits.py"
 CONFORMANCE = "tests/conformance/test_sqlite_conformance.py"
 MUTANTS = (
     Mutant(
@@ -159,6 +160,23 @@ MUTANTS = (
             ),
         ),
         (CONFORMANCE, "-k", "ScheduleFaults"),
+    ),
+    Mutant(
+        "a rate limit's bucket in the memory of each process",
+        (
+            (LIMITS, "BATCH: Final = 1_000\n", "BATCH: Final = 1_000\nMEMORY: dict[int, dict[str, Bucket]] = {}\n"),
+            (
+                LIMITS,
+                "    found = _read(tx, scopes)\n",
+                "    mine = MEMORY.get(id(tx._connection), {})\n    found = _read(tx, scopes) | {s: mine[s] for s in scopes if s in mine}\n",
+            ),
+            (
+                LIMITS,
+                "    if changed:\n        tx.change_many(",
+                "    MEMORY.setdefault(id(tx._connection), {}).update(changed)\n    if False:\n        tx.change_many(",
+            ),
+        ),
+        (CONFORMANCE, "-k", "share_the_budget"),
     ),
 )
 

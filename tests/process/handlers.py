@@ -80,6 +80,16 @@ async def mixed(ctx: JobCtx, payload: int) -> Done | Failed | Throttled | Dead:
     return Failed("later")
 
 
+@handlers.handler("refused_once")
+async def refused_once(ctx: JobCtx, payload: float) -> Throttled | None:
+    """The upstream refuses its first run, for as many seconds as the payload says."""
+    _note("start", ctx)
+    if ctx.fence > 1:
+        return None
+    _note("refused", ctx)
+    return Throttled(payload)
+
+
 @handlers.handler("poison")
 async def poison(ctx: JobCtx) -> None:
     """Kills its process."""

@@ -96,6 +96,19 @@ class TestRollupLoop:
             for name in ("db_size_bytes", "wal_bytes", "free_disk_pct"):
                 assert len(await read(storage, name)) == 1
 
+    async def test_the_age_of_a_checkpoint_is_known_once_there_was_one(self, tmp_path: Path) -> None:
+        async with open_storage(f"sqlite:///{tmp_path}/jobs.db") as storage:
+
+            async def age() -> float | None:
+                found = metrics.store_gauges(await storage.maintenance.status()).get("checkpoint_age_s")
+                return None if found is None else found.mean
+
+            assert await age() is None
+            await World(storage, None).put("quick")
+            found = await until(age, within_s=10, what="a checkpoint when the writer is idle")
+            assert found is not None
+            assert 0 <= found < 5
+
     def test_one_process_rolls_up_and_every_process_writes_its_gauges(self) -> None:
         leased = {loop.name: loop.leased for loop in LOOPS}
         assert (leased["metrics"], leased["gauges"]) == (True, False)

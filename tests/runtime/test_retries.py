@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import re
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from forge_jobs import Failed, JobCtx
+from forge_jobs import ConfigError, Exponential, Failed, JobCtx
 from forge_jobs.storage.types.queue import QueueChange
+from forge_jobs.testing.cluster import until
 
 from .world import World
 
@@ -102,3 +105,35 @@ async def test_a_queue_without_backoff_retries_at_once_until_the_attempts_are_sp
     detail = await world.when(await world.put("failing", max_attempts=4), "dead")
     assert attempts == [1, 2, 3, 4]
     assert (detail.row.dead_reason, len(detail.history)) == ("exhausted", 4)
+
+
+async def test_a_kind_may_have_a_curve_of_its_own(world: World) -> None:
+    own = Exponential(base=40, cap=timedelta(minutes=2), jitter=0.5)
+    assert 20 <= await delay_after_a_failure(world, backoff=own) <= 61
+    steady = Exponential(base=40, cap=100, jitter=0)
+    assert [steady(attempt, None) for attempt in (1, 2, 3, 1_000)] == [40, 80, 100, 100]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"base": 0}, {"base": "5"}, {"cap": timedelta(days=2)}, {"jitter": 0.6}, {"jitter": True}]
+)
+def test_a_curve_that_cannot_be_is_refused_where_it_is_written(wrong: dict[str, Any]) -> None:
+    (name, value), *_ = wrong.items()
+    with pytest.raises(ConfigError, match=rf"backoff {name} .*{re.escape(repr(value))}"):
+        Exponential(**wrong)
+
+
+async def test_a_queues_curve_is_switched_while_its_worker_runs(world: World) -> None:
+    assert 4.5 <= await delay_after_a_failure(world) <= 5.6
+    await world.storage.queues.change("default", QueueChange(backoff_base_s=60, backoff_jitter=0))
+
+    async def delay() -> float:
+        row = (await world.when(await world.put("failing"), "failed")).row
+        assert row.started_at is not None
+        return (row.scheduled_at - row.started_at).total_seconds()
+
+    await until(lambda: delay_is(delay, 60))
+
+
+async def delay_is(delay: Callable[[], Awaitable[float]], expected: float) -> bool:
+    return expected <= await delay() <= expected + 0.5

@@ -45,6 +45,11 @@ HOT: Final[Mapping[str, tuple[str, ...]]] = {
     "metric_series": (KEY,),
     "fold_finished": ("forge_jobs_finished",),
     "delete_events_of_jobs": ("forge_events_job",),
+    "log_of_job": (KEY,),
+    "log_between": ("forge_job_log_at", KEY),
+    "log_sizes": (KEY,),
+    "delete_log_of_jobs": (KEY,),
+    "fences_of_jobs": (KEY,),
     "delete_old_ticks": ("forge_ticks_at", KEY),
     "list_ticks": (KEY,),
     "delete_lapsed_holds": ("forge_unique_holds_until",),
@@ -53,7 +58,16 @@ HOT: Final[Mapping[str, tuple[str, ...]]] = {
     "key_holder": ("forge_jobs_dedupe",),
 }
 BOOK: Final = load_book(files("forge_jobs.storage.sqlite").joinpath("overlay.sql"))
-TABLES: Final = ("forge_jobs", "forge_events", "forge_unique_holds", "forge_processes", "forge_ticks", "forge_metrics")
+TABLES: Final = (
+    "forge_jobs",
+    "forge_events",
+    "forge_unique_holds",
+    "forge_processes",
+    "forge_ticks",
+    "forge_metrics",
+    "forge_job_log",
+    "l",
+)
 
 
 @pytest.fixture(params=["empty", "full of finished jobs", "full of future jobs"])

@@ -23,6 +23,7 @@ from forge_jobs.api.route import (
     audit,
     enqueue,
     events,
+    explain,
     groups,
     health,
     job_acts,
@@ -52,7 +53,7 @@ PREFIX = "/api/v1"
 ROUTERS = tuple(
     part.router
     for part in (
-        groups, operations, enqueue, jobs, job_acts, queues, queue_acts, schedules, schedule_acts, limits, limit_acts,
+        groups, explain, operations, enqueue, jobs, job_acts, queues, queue_acts, schedules, schedule_acts, limits, limit_acts,
         workers, worker_acts, overview, events, store, audit, login,
     )
 )  # fmt: skip

@@ -56,9 +56,7 @@ class Snapshots:
             queue.name: {**queue_view(queue), "counts": counts_view(counts.get(queue.name, QueueCounts()))}
             for queue in await storage.queues.list()
         }
-        workers = {
-            row.info.host_id: process_view(row, {}) for row in await storage.processes.list(timedelta(seconds=30))
-        }
+        workers = {row.info.host_id: process_view(row, {}) for row in await storage.processes.list(self._stale_after)}
         schedules = {one.name: schedule_view(one) for one in await storage.schedules.list()}
         limits = {one.scope: rate_limit_view(one) for one in await storage.rate_limits.list()}
         return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from forge_jobs.bench import drain, enqueue
-from forge_jobs.bench.claim import claim_after_churn, claim_at_1m, claim_future_band
+from forge_jobs.bench.claim import claim_after_churn, claim_at_1m, claim_blocked, claim_future_band
 from forge_jobs.bench.idle import idle
 from forge_jobs.bench.measure import Goal, Measure, Number, Target
 from forge_jobs.bench.pickup import pickup, pickup_other_process
@@ -88,6 +88,7 @@ MEASURES: Final = (
     ),
     Measure((Number("claim_at_1m", "ms", FLAT, FLAT),), claim_at_1m),
     Measure((Number("claim_future_band", "ms", FLAT, FLAT),), claim_future_band),
+    Measure((Number("claim_blocked", "ms", FLAT, FLAT),), claim_blocked),
     Measure((Number("claim_after_churn", "ms", postgres=FLAT),), claim_after_churn),
     Measure((Number("claim_during_purge", "ms", CALM, CALM),), claim_during_purge),
     Measure((Number("idle_rss", "MiB", _below(42), NO_GOAL), Number("idle_cpu", "%", _below(3), NO_GOAL)), idle),

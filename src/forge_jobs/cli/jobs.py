@@ -40,11 +40,12 @@ IDS_PER_COMMAND: Final = 1_000
     cls=Group,
     lazy={
         "tail": ("forge_jobs.cli.jobs_tail:tail", "Follow events as they happen."),
+        "explain": ("forge_jobs.cli.explain:explain_job", "Say why a job does not run."),
         "export": ("forge_jobs.cli.jobs_export:export", "Write jobs as JSON lines or CSV."),
     },
 )
 def jobs() -> None:
-    """List, show, retry, cancel, delete, follow and export jobs.
+    """List, show, explain, retry, cancel, delete, follow and export jobs.
 
     \b
     Example:

@@ -17,7 +17,7 @@ from forge_jobs.cli.parameters import Invocation, global_options
 COMMANDS: Final = {
     "worker": ("forge_jobs.cli.worker:worker", "Run jobs: a worker process."),
     "enqueue": ("forge_jobs.cli.enqueue:enqueue", "Add jobs."),
-    "jobs": ("forge_jobs.cli.jobs:jobs", "List, show, retry, cancel, delete, follow and export jobs."),
+    "jobs": ("forge_jobs.cli.jobs:jobs", "List, show, explain, retry, cancel, delete, follow and export jobs."),
     "queues": ("forge_jobs.cli.queues:queues", "List, tune, pause, resume and delete queues."),
     "limits": ("forge_jobs.cli.limits:limits", "List, add, tune, drain and remove rate limits."),
     "schedules": ("forge_jobs.cli.schedules:schedules", "List, add, tune, stop and try out schedules."),

@@ -43,7 +43,9 @@ def _queue_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return check_name(value, "queue")  # before a store is opened
 
 
-@rich_click.group(cls=Group)
+@rich_click.group(
+    cls=Group, lazy={"explain": ("forge_jobs.cli.explain:explain_queue", "Say what holds a queue's jobs up.")}
+)
 def queues() -> None:
     """List, tune, pause, resume and delete queues.
 

@@ -109,7 +109,9 @@ def _settings_options(function: F) -> F:
     return function
 
 
-@rich_click.group(cls=Group)
+@rich_click.group(
+    cls=Group, lazy={"explain": ("forge_jobs.cli.explain:explain_schedule", "Say why a schedule does not fire.")}
+)
 def schedules() -> None:
     """List, add, tune, stop and try out schedules.
 

@@ -16,9 +16,9 @@ from forge_jobs.demo.corpus import Fate, SourceFile, choose, measure
 from forge_jobs.demo.facts import ExpectedFile, Facts, Happenings, Run, collect
 from forge_jobs.demo.fleet import DemoError, Fleet
 from forge_jobs.demo.jobs import FILE, LIST, LOCAL_QUEUE, UPSTREAM_QUEUE
-from forge_jobs.demo.plan import BACKOFF, TIMINGS, Plan, timings_in_words
+from forge_jobs.demo.plan import BACKOFF, STRANGER_AT, TIMINGS, Plan, timings_in_words
 from forge_jobs.demo.stage import ENDED, Display, OutOfTime, Snapshot, Stage
-from forge_jobs.demo.upstream import SLOW_S
+from forge_jobs.demo.upstream import SLOW_S, STRANGER_S
 from forge_jobs.storage.types.job import JobRow
 
 WAITING: Final = (timedelta(seconds=0.25), timedelta(seconds=0.7))
@@ -71,11 +71,19 @@ async def _set_up(
         raise DemoError(f"only {len(corpus)} source files in this Python's library: too few for a demo")
     display.say(f"timings scaled down: {timings_in_words()}")
     budget = plan.budget(len(corpus))
-    url = await fleet.start_upstream(budget)
+    stranger_after = max(1, round(STRANGER_AT * len(corpus)))
+    url = await fleet.start_upstream(budget, stranger_after)
     display.say(
         f"upstream {url} serves {len(corpus)} files of the standard library: {fates[Fate.GONE]} gone (404), "
         f"{fates[Fate.FLAKY]} flaky (500 the first time), {fates[Fate.SLOW]} slow ({SLOW_S:g} s); "
-        f"budget {budget} requests/s, above it 429 + Retry-After"
+        f"budget {budget} requests/s, above it 429 + Retry-After; after {stranger_after} answers another client has "
+        f"all of it for {STRANGER_S:g} s"
+    )
+    limit = plan.rate_limit(budget)
+    await storage.rate_limits.add(limit)
+    display.say(
+        f"set the rate limit {limit.scope} of all workers: {limit.refill_per_s:g} requests/s, "
+        f"{limit.capacity:g} at once"
     )
     results.create(table)
     for queue in (UPSTREAM_QUEUE, LOCAL_QUEUE):

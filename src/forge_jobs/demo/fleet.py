@@ -63,14 +63,20 @@ class Fleet:
             self._upstream.stdout.close()
             _end(self._upstream, STOP_LIMIT_S)
 
-    async def start_upstream(self, budget: int) -> str:
-        """Start the upstream with a budget of requests per second; the address it serves on.
+    async def start_upstream(self, budget: int, stranger_after: int) -> str:
+        """Start the upstream with a budget of requests per second, which another client takes for a while after so many
+        answers; the address it serves on.
 
         Raises:
             DemoError: it did not start.
         """
         self.upstream_log.touch()
-        options = {"items": self._plan.items, "seed": self._plan.seed, "budget": budget}
+        options = {
+            "items": self._plan.items,
+            "seed": self._plan.seed,
+            "budget": budget,
+            "stranger-after": stranger_after,
+        }
         argv = [f"--{name}={value}" for name, value in options.items()]
         self._upstream = self._start(
             "upstream", "forge_jobs.demo.upstream", *argv, f"--log={self.upstream_log}", piped=True

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from forge_jobs import DeadError, EnqueueRequest, HandlerRegistry, JobCtx, ThrottledError
+from forge_jobs import DeadError, EnqueueRequest, HandlerRegistry, JobCtx, Refused, ThrottledError
 from forge_jobs.demo import results
 from forge_jobs.demo.corpus import measure
 from forge_jobs.demo.upstream import ATTEMPT_HEADER, FENCE_HEADER, JOB_HEADER
@@ -31,12 +31,16 @@ UPSTREAM_QUEUE: Final = "upstream"
 LOCAL_QUEUE: Final = "local"
 """A queue stands for one upstream: when it cools down, the work that needs no upstream goes on."""
 
+UPSTREAM_LIMIT: Final = "upstream"
+"""One budget for all workers. The numbers declared here suit any upstream; who runs the demo knows this one's."""
+
 RETRIES_S: Final = (0.3, 0.5, 1.0)
 FETCH_TIMEOUT_S: Final = 10
 ONCE_S: Final = 3600
 """How long a file or module is not enqueued again, even when its job is finished."""
 
 handlers = HandlerRegistry()
+handlers.limit(UPSTREAM_LIMIT, capacity=2, refill_per_s=4)
 
 
 @handlers.handler(LIST, queue=UPSTREAM_QUEUE, timeout=30, backoff=RETRIES_S)
@@ -44,13 +48,16 @@ async def list_files(ctx: JobCtx, payload: dict[str, Any]) -> None:
     """Enqueue a job for every file. Run again after a crash or a 429 it starts over; the keys keep each job single."""
     page: int | None = 1
     while page is not None:
+        granted = await ctx.rate_limit.acquire(UPSTREAM_LIMIT, wait=True)
+        if isinstance(granted, Refused):
+            raise ThrottledError(granted.retry_after, cool_down=False)
         answer = json.loads(await _get(ctx, f"{payload['upstream']}/files?page={page}"))
         await ctx.enqueue_bulk([_file_request(payload, file["path"]) for file in answer["files"]])
         ctx.progress(page, answer["pages"], f"page {page} of {answer['pages']}")
         page = answer["next"]
 
 
-@handlers.handler(FILE, queue=UPSTREAM_QUEUE, timeout=30, backoff=RETRIES_S)
+@handlers.handler(FILE, queue=UPSTREAM_QUEUE, timeout=30, backoff=RETRIES_S, rate_limit=UPSTREAM_LIMIT)
 async def count_file(ctx: JobCtx, payload: dict[str, Any]) -> None:
     """Fetch a file, count, store, and enqueue what follows from it."""
     source = await _get(ctx, f"{payload['upstream']}/files/{quote(payload['path'])}")
@@ -88,7 +95,10 @@ def _file_request(payload: dict[str, Any], path: str) -> EnqueueRequest:
 
 
 async def _get(ctx: JobCtx, url: str) -> bytes:
-    """The body of a 200; a 429 and a 404 end the run as they should, any other answer raises."""
+    """The body of a 200; a 429 and a 404 end the run as they should, any other answer raises.
+
+    A 429 also empties the rate limit until its Retry-After is over, for all workers.
+    """
     headers = {JOB_HEADER: ctx.job_id, FENCE_HEADER: str(ctx.fence), ATTEMPT_HEADER: str(ctx.attempt)}
     try:
         return await asyncio.to_thread(_fetch, urllib.request.Request(url, headers=headers))  # noqa: S310

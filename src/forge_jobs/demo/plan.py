@@ -8,13 +8,20 @@ from typing import Final
 from uuid import uuid4
 
 from forge_jobs import RuntimeConfig
+from forge_jobs.demo.jobs import UPSTREAM_LIMIT
 from forge_jobs.storage.types.queue import BackoffPolicy, QueueChange
+from forge_jobs.storage.types.rate_limit import RateLimitDeclaration
 
 MIN_ITEMS: Final = 100
-SECONDS_OF_BUDGET: Final = 18
-BUDGET_PER_S: Final = (4, 24)
+SECONDS_OF_BUDGET: Final = 15
+BUDGET_PER_S: Final = (4, 28)
 """The budget is the corpus over the former, within the latter: a run lasts half a minute, and no machine is too slow to
 exceed it."""
+LIMIT_BURST_S: Final = 0.2
+LIMIT_SHARE: Final = 0.8
+"""The workers' rate limit: what of the upstream's budget per second fits their bucket, and what of it flows in."""
+STRANGER_AT: Final = 0.12
+"""The share of the files after which another client takes the upstream's budget."""
 
 TIMINGS: Final = RuntimeConfig(
     heartbeat_s=0.3, stale_s=2.0, reaper_s=0.3, supervisor_s=0.2, poll_ms=100, shutdown_grace_s=0.7
@@ -49,6 +56,16 @@ class Plan:
         """Requests per second that the upstream answers for a corpus of so many files."""
         least, most = BUDGET_PER_S
         return self.budget_per_s or min(max(files // SECONDS_OF_BUDGET, least), most)
+
+    def rate_limit(self, budget: int) -> RateLimitDeclaration:
+        """What all workers together may ask of an upstream with such a budget.
+
+        It lets through less than the upstream does, so that requests which were granted but are late, and so come
+        closer together than the grants, do not exceed the budget.
+        """
+        return RateLimitDeclaration(
+            scope=UPSTREAM_LIMIT, capacity=max(1.0, LIMIT_BURST_S * budget), refill_per_s=LIMIT_SHARE * budget
+        )
 
 
 def environment(outer: Mapping[str, str]) -> dict[str, str]:

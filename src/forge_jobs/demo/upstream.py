@@ -3,15 +3,17 @@
     GET /files?page=2        {"files": [{"path": …, "size_bytes": …}, …], "pages": 4, "next": 3 or null}
     GET /files/json/tool.py  the source
 
-Over its budget per second it answers 429 with Retry-After. A file that is gone answers 404, a flaky one 500 the first
-time, a slow one late. Every answer is a line in the log before it is sent, with the run that asked for it, so an answer
-without a line does not exist. It prints its port, and ends when its standard input does.
+It has a bucket of requests: the budget per second flows in, two seconds of it fit. Once in its life another client
+takes all of it for a while. What finds the bucket empty gets 429 with Retry-After. A file that is gone answers 404, a
+flaky one 500 the first time, a slow one late. Every answer is a line in the log before it is sent, with the run that
+asked for it, so an answer without a line does not exist. It prints its port, and ends when its standard input does.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import threading
@@ -26,7 +28,10 @@ from forge_jobs.demo.corpus import Fate, SourceFile, choose
 
 PER_PAGE: Final = 50
 SLOW_S: Final = 2.0
-WINDOW_S: Final = 1
+BURST_S: Final = 2
+"""How many seconds of the budget fit into the bucket."""
+STRANGER_S: Final = 1.5
+"""How long the other client takes all there is."""
 
 JOB_HEADER: Final = "X-Job-Id"
 FENCE_HEADER: Final = "X-Job-Fence"
@@ -44,6 +49,8 @@ class Answered:
     job_id: str
     fence: int
     attempt: int
+    stranger: bool = False
+    """Refused because another client had the budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,36 @@ class Reply:
     body: bytes = b""
     kind: str = "text/plain; charset=utf-8"
     retry_after_s: int | None = None
+    stranger: bool = False
+
+
+class Budget:
+    """A bucket of requests, and the stranger who comes when so many have been answered."""
+
+    def __init__(self, per_s: float, stranger_after: int | None) -> None:
+        self.per_s = per_s
+        self._tokens = self._capacity = BURST_S * per_s
+        self._filled = time.monotonic()
+        self._left = stranger_after
+        self._stranger_until = 0.0
+        self._lock = threading.Lock()
+
+    def spend(self) -> Reply | None:
+        """Take one request; the refusal if there is none to take."""
+        with self._lock:
+            now = time.monotonic()
+            if now < self._stranger_until:
+                return _refusal(self._stranger_until - now, b"another client is over the budget\n", stranger=True)
+            self._tokens = min(self._capacity, self._tokens + (now - self._filled) * self.per_s)
+            self._filled = now
+            if self._tokens < 1:
+                return _refusal((1 - self._tokens) / self.per_s, b"over the budget\n")
+            self._tokens -= 1
+            if self._left is not None:
+                self._left -= 1
+                if self._left == 0:
+                    self._stranger_until = now + STRANGER_S
+            return None
 
 
 class Upstream(ThreadingHTTPServer):
@@ -62,14 +99,12 @@ class Upstream(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, files: tuple[SourceFile, ...], *, budget: int, log: Path, slow_s: float = SLOW_S) -> None:
+    def __init__(self, files: tuple[SourceFile, ...], *, budget: Budget, log: Path, slow_s: float = SLOW_S) -> None:
         super().__init__(("127.0.0.1", 0), _Request)
         self.files = {file.path: file for file in files}
         self.slow_s = slow_s
         self._listing = [{"path": f.path, "size_bytes": f.location.stat().st_size} for f in files]
-        self._budget = budget
-        self._window = 0
-        self._spent = 0
+        self.budget = budget
         self._failed_once: set[str] = set()
         self._lock = threading.Lock()
         self._log = log.open("a", buffering=1, encoding="utf-8")
@@ -96,15 +131,6 @@ class Upstream(ThreadingHTTPServer):
         if file.fate is Fate.SLOW:
             time.sleep(self.slow_s)
         return Reply(200, file.location.read_bytes())
-
-    def spend(self) -> bool:
-        """Take one request out of this second's budget; False if there is none left."""
-        with self._lock:
-            window = int(time.monotonic() / WINDOW_S)
-            if window != self._window:
-                self._window, self._spent = window, 0
-            self._spent += 1
-            return self._spent <= self._budget
 
     def write_down(self, answered: Answered) -> None:
         with self._lock:
@@ -133,12 +159,9 @@ class _Request(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         path = unquote(address.path).removeprefix("/files").removeprefix("/")
         page = 0 if path else _whole(parse_qs(address.query).get("page", ["1"])[0])
-        if not self.server.spend():
-            reply = Reply(429, b"over the budget\n", retry_after_s=WINDOW_S)
-        elif path:
-            reply = self.server.reply_to_file(path)
-        else:
-            reply = self.server.reply_to_page(page)
+        reply = self.server.budget.spend() or (
+            self.server.reply_to_file(path) if path else self.server.reply_to_page(page)
+        )
         self.server.write_down(
             Answered(
                 at=time.time(),
@@ -148,6 +171,7 @@ class _Request(BaseHTTPRequestHandler):
                 job_id=self.headers.get(JOB_HEADER, ""),
                 fence=_whole(self.headers.get(FENCE_HEADER, "0")),
                 attempt=_whole(self.headers.get(ATTEMPT_HEADER, "0")),
+                stranger=reply.stranger,
             )
         )
         self._send(reply)
@@ -180,9 +204,11 @@ def main() -> None:
     parser.add_argument("--items", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--budget", type=int, required=True)
+    parser.add_argument("--stranger-after", type=int)
     parser.add_argument("--log", type=Path, required=True)
     options = parser.parse_args()
-    server = Upstream(choose(options.items, options.seed), budget=options.budget, log=options.log)
+    budget = Budget(options.budget, options.stranger_after)
+    server = Upstream(choose(options.items, options.seed), budget=budget, log=options.log)
     threading.Thread(target=server.serve_forever, name="upstream", daemon=True).start()
     sys.stdout.write(f"{server.server_port}\n")
     sys.stdout.flush()
@@ -193,6 +219,10 @@ def main() -> None:
         pass
     server.shutdown()
     server.server_close()
+
+
+def _refusal(wait_s: float, body: bytes, *, stranger: bool = False) -> Reply:
+    return Reply(429, body, retry_after_s=math.ceil(wait_s), stranger=stranger)
 
 
 def _whole(text: str) -> int:

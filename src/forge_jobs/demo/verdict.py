@@ -45,6 +45,7 @@ def judge(facts: Facts) -> list[Check]:
         _one_result_per_file(facts),
         _one_follow_up_per_module(facts),
         _flaky_were_retried(facts),
+        _within_the_budget(facts),
         _throttled(facts),
         _attempts_add_up(facts),
         _recovered(facts),
@@ -174,12 +175,22 @@ def _flaky_were_retried(facts: Facts) -> Check:
     )
 
 
+def _within_the_budget(facts: Facts) -> Check:
+    """The rate limit's promise, by the upstream's own account."""
+    refused = [answer.job_id for answer in facts.answers if answer.status == 429 and not answer.stranger]
+    return Check(
+        claim="the workers together never exceeded the upstream's budget",
+        holds=bool(facts.answers) and not refused,
+        numbers=f"{len(refused)} of {len(facts.answers)} requests were over it{_named(refused)}",
+    )
+
+
 def _throttled(facts: Facts) -> Check:
     refused = [answer for answer in facts.answers if answer.status == 429]
     jobs = {answer.job_id for answer in refused}
     known = {job.id for job in facts.jobs if job.status in (JobStatus.DONE, JobStatus.DEAD)}
     return Check(
-        claim="the upstream's budget was hit, and every job it refused (429) came back later",
+        claim="while another client had the budget, every job that was refused (429) came back later",
         holds=bool(refused) and jobs <= known,
         numbers=f"{len(refused)} refusals of {len(jobs)} jobs{_named(jobs - known)}",
     )

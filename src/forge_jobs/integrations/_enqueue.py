@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias, TypeVar, cast
 
-from forge_jobs import limits
+from forge_jobs import limits, tracing
 from forge_jobs.runtime.routing import DefaultRouter, Router, fill
 from forge_jobs.storage.error import NoTransaction, SchemaMismatch
 from forge_jobs.storage.request import check_requests
@@ -76,10 +76,11 @@ async def add(tx: CallersTx, requests: Sequence[EnqueueRequest], options: Option
     async with tx.transaction() if alone else contextlib.nullcontext():
         await tx.look()
         filled = [fill(request, options.router) for request in requests]
-        jobs = check_requests(filled, parent_id=None, payload_max=limits.PAYLOAD_MAX_BYTES)
-        if not jobs:
-            return Added([], [])
-        batch = await add_jobs(tx, jobs, KnownQueues(), atomic=True)
+        with tracing.enqueuing(filled) as traced:
+            jobs = check_requests(traced, parent_id=None, payload_max=limits.PAYLOAD_MAX_BYTES)
+            if not jobs:
+                return Added([], [])
+            batch = await add_jobs(tx, jobs, KnownQueues(), atomic=True)
     outcomes = cast("list[EnqueueOutcome]", batch.answers)  # a refusal was raised
     new = {job.queue for job, outcome in zip(jobs, outcomes, strict=True) if isinstance(outcome, Enqueued)}
     return Added(outcomes, sorted(new))

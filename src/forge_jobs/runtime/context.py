@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from forge_jobs import limits
 from forge_jobs.clock import from_us
 from forge_jobs.ids import JobId, new_id, new_ids
+from forge_jobs.runtime.job_log import KEPT_FROM, current_run, keep_unseen
 from forge_jobs.runtime.rate_limit import RateLimiter, StoreRateLimiter
 from forge_jobs.runtime.routing import Router
 from forge_jobs.runtime.transaction import HandlerTransaction
@@ -209,13 +210,14 @@ class JobCtx:
         return max((deadline - from_us(self._run.env.clock.now_us())).total_seconds(), 0.001)
 
     def _fill(self, request: EnqueueRequest) -> EnqueueRequest:
-        return self._run.env.fill(request)
+        return self._run.fill(request)
 
 
 class JobLog(logging.LoggerAdapter[logging.Logger]):
     """Adds the job's fields to every record, as `extra` for structured logs."""
 
     def __init__(self, logger: logging.Logger, ctx: JobCtx) -> None:
+        self._run = ctx._run
         super().__init__(
             logger,
             {
@@ -231,6 +233,18 @@ class JobLog(logging.LoggerAdapter[logging.Logger]):
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
         return msg, kwargs
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        """Log the line. From INFO on it is kept for the job, also where nobody configured logging."""
+        kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1  # this frame is not the caller
+        token = current_run.set(self._run)  # also in a thread that knows nothing of the run
+        try:
+            if self.logger.isEnabledFor(level):
+                super().log(level, msg, *args, **kwargs)
+            elif level >= KEPT_FROM:
+                keep_unseen(self.logger.name, level, msg, args, kwargs.get("exc_info"), self._run)
+        finally:
+            current_run.reset(token)
 
 
 def _finite(value: object, field: str) -> float:

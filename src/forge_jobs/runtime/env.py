@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from forge_jobs.clock import Clock
 from forge_jobs.config import RuntimeConfig
 from forge_jobs.ids import new_id
+from forge_jobs.observe import Observer
 from forge_jobs.runtime.gauges import ProcessGauges
 from forge_jobs.runtime.handler import HandlerRegistry
 from forge_jobs.runtime.routing import Router, fill
@@ -25,6 +26,7 @@ LONG_SILENCE: Final = 10
 if TYPE_CHECKING:
     from forge_jobs.runtime.deadlines import Deadlines
     from forge_jobs.runtime.exchange import Exchanger
+    from forge_jobs.runtime.job_log import JobLogs
     from forge_jobs.runtime.loops.heartbeat import Heartbeat
     from forge_jobs.runtime.running import RunningTable
 
@@ -84,6 +86,7 @@ class RuntimeEnv:
     cron_due_us: int | None = None
     """When the next schedule is due, as the last pass over them saw it; None if none is."""
     running: RunningTable = field(init=False)
+    job_logs: JobLogs = field(init=False)
     exchanger: Exchanger = field(init=False)
     deadlines: Deadlines = field(init=False)
     heartbeat: Heartbeat = field(init=False)
@@ -91,6 +94,10 @@ class RuntimeEnv:
     @property
     def clock(self) -> Clock:
         return self.storage.clock
+
+    @property
+    def observer(self) -> Observer:
+        return self.storage.observer
 
     def queue_settings(self, queue: str) -> QueueSettings:
         """The last settings read, or the defaults."""

@@ -189,6 +189,7 @@ class Exchanger:
             self._alone_run = None
         if run.lost:
             self.env.running.remove(run)
+            self.env.job_logs.settled(run, None)
             self.env.health.counts["lost"] += 1
         else:
             self._outbox.append((run, Finalize(run.job.id, run.job.fence, outcome, run.job)))
@@ -309,6 +310,8 @@ class Exchanger:
         for (run, item), settled in zip(settlements, answer.settled, strict=True):
             if run is not None:
                 self.env.running.remove(run)
+                if run.log_lines is not None:
+                    self.env.job_logs.settled(run, settled)
                 if run.slot.closing:
                     run.slot.line.supervisor.look()
             elif item.job is not None:

@@ -41,12 +41,14 @@ class Post:
         if self.lease is None:
             self.lease = await self._env.storage.leases.take(self._name, self._env.host_id, self._ttl)
             if self.lease is not None:
+                self._env.observer.happened("lease_gained", lease=self._name)
                 log.info("lease_gained lease=%s token=%d", self._name, self.lease.token)
         elif began - self._renewed_us < self.renewal_s * 1e6:
             return True
         else:
             was, self.lease = self.lease, await self._env.storage.leases.renew(self.lease, self._ttl)
             if self.lease is None:
+                self._env.observer.happened("lease_lost", lease=self._name)
                 log.warning("lease_lost lease=%s token=%d", self._name, was.token)
         self._renewed_us = began
         return self.lease is not None

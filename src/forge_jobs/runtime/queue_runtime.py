@@ -18,11 +18,13 @@ from forge_jobs.runtime.deadlines import Deadlines
 from forge_jobs.runtime.env import RuntimeEnv
 from forge_jobs.runtime.exchange import Exchanger, Line
 from forge_jobs.runtime.handler import HandlerRegistry
+from forge_jobs.runtime.job_log import JobLogs, install, uninstall
 from forge_jobs.runtime.loops import (
     cleanup,
     cron,
     fence,
     gauges,
+    job_log,
     lag,
     metrics,
     progress,
@@ -45,7 +47,7 @@ log = logging.getLogger("forge_jobs.runtime")
 
 LOOPS: Final[tuple[Loop, ...]] = (
     fence.LOOP, reaper.LOOP, rebalance.LOOP, cron.LOOP, cleanup.LOOP, progress.LOOP, lag.LOOP, unserved.LOOP,
-    metrics.LOOP, gauges.LOOP,
+    metrics.LOOP, gauges.LOOP, job_log.LOOP,
 )  # fmt: skip
 END_GRACE_S: Final = 2.0
 """How long handlers get to end after their tasks were cancelled."""
@@ -100,6 +102,7 @@ class QueueRuntime:
         self._unsubscribe: Callable[[], None] = lambda: None
         self._hurry = asyncio.Event()
         self._started = False
+        self._captures = False
 
     @property
     def env(self) -> RuntimeEnv:
@@ -137,12 +140,14 @@ class QueueRuntime:
             await self._undo_start()
             raise
         env = self.env
+        env.observer.happened("worker_started", host_id=env.host_id, worker=env.label, queues=self.queues)
         log.info("worker_started host_id=%s worker=%s queues=%s", env.host_id, env.label, ",".join(self.queues))
 
     async def _begin(self) -> None:
         storage, handlers, router, config, label = self._settings
         env = self._env = RuntimeEnv(storage, handlers, router, config, label)
         env.running, env.deadlines, env.exchanger = RunningTable(), Deadlines(), Exchanger(env)
+        env.job_logs = JobLogs(env)
         env.heartbeat = Heartbeat(env, self.queues)
         self._hurry.clear()
         self._supervisors = []
@@ -154,6 +159,8 @@ class QueueRuntime:
             self._supervisors.append(Supervisor(env, line, self._slots, self._offered))
         for declaration in handlers.schedules():
             await storage.schedules.ensure(declaration)
+        install()
+        self._captures = True
         await env.heartbeat.start()
         self._unsubscribe = storage.subscribe(env.host_id, env.exchanger.wake)
         await asyncio.gather(*(supervisor.tick() for supervisor in self._supervisors))
@@ -168,6 +175,7 @@ class QueueRuntime:
     async def _undo_start(self) -> None:
         """Leave nothing of a start that failed, so that it can be tried again."""
         env, self._started = self._env, False
+        self._stop_capture()
         self._unsubscribe()
         for supervisor in self._supervisors:
             supervisor.close()
@@ -275,6 +283,7 @@ class QueueRuntime:
         self._started = False
         seconds = grace.total_seconds() if isinstance(grace, timedelta) else grace
         env.stopping.set()
+        env.observer.happened("shutdown_begun", running=len(env.running))
         log.info("shutdown_begun running=%d", len(env.running))
         env.heartbeat.mark_draining()
         for supervisor in self._supervisors:
@@ -287,8 +296,12 @@ class QueueRuntime:
         await self._end_tasks()
         await self._settle_rest()
         self._unsubscribe()
+        self._stop_capture()
         env.deadlines.close()
         report = self.report
+        env.observer.happened(
+            "shutdown_done", finished=report.finished, released=report.released, abandoned=report.abandoned
+        )
         log.info(
             "shutdown_done finished=%d released=%d abandoned=%d", report.finished, report.released, report.abandoned
         )
@@ -339,9 +352,22 @@ class QueueRuntime:
                     await env.storage.jobs.settle_and_claim(
                         [Finalize(run.job.id, run.job.fence, Released()) for run in left]
                     )
+                await self._flush_logs()
         except (StorageError, TimeoutError) as error:
             await env.heartbeat.stop(0)
             log.error("shutdown_unsettled jobs=%d error=%s; the reaper gives them back", len(env.running), error)
+
+    async def _flush_logs(self) -> None:
+        """The last lines, best effort."""
+        try:
+            await self.env.job_logs.flush()
+        except StorageError as error:
+            log.warning("job_log_lost error=%s", error)
+
+    def _stop_capture(self) -> None:
+        if self._captures:
+            self._captures = False
+            uninstall()
 
     @property
     def _offered(self) -> int:

@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from forge_jobs import tracing
 from forge_jobs.runtime.cancel import CancelReason, CancelToken
 from forge_jobs.runtime.handler import RegisteredHandler
-from forge_jobs.storage.types.job import JobRecord
+from forge_jobs.storage.types.job import EnqueueRequest, JobRecord
 from forge_jobs.storage.types.process import Claimed
 
 if TYPE_CHECKING:
     from forge_jobs.runtime.deadlines import Deadline
     from forge_jobs.runtime.env import RuntimeEnv
+    from forge_jobs.runtime.job_log import Lines
     from forge_jobs.runtime.transaction import HandlerTransaction
     from forge_jobs.runtime.worker import Slot
 
@@ -44,6 +46,7 @@ class Run:
         "fenced",
         "handler",
         "job",
+        "log_lines",
         "lost",
         "progress_due",
         "slot",
@@ -69,6 +72,8 @@ class Run:
         self.lost = False
         self.fenced = False
         self.progress_due: tuple[float, float | None, str | None] | None = None
+        self.log_lines: Lines | None = None
+        """What the handler logged, if it did."""
         self.transaction: HandlerTransaction | None = None
         """The one that is open."""
         self.committed = False
@@ -89,6 +94,7 @@ class Run:
         if self.cancel.reason is CancelReason.USER:
             return
         if self.cancel.fire(CancelReason.USER):
+            self.happened("cancel_seen")
             log.info("cancel_seen job_id=%s kind=%s queue=%s", self.job.id, self.job.kind, self.job.queue)
         self.env.deadlines.after(self.cancel_grace_s, lambda: self.end(CancelReason.USER))
 
@@ -96,6 +102,8 @@ class Run:
         """The handler's time is up: signal, grace, end."""
         if self.state is RunState.RUNNING and self.ended_by is None:
             self.env.health.counts["timeouts"] += 1
+            self.env.observer.count("timeouts", self.job.queue, self.job.kind)
+            self.happened("job_timeout")
             self.ended_by = CancelReason.TIMEOUT
             self.cancel.fire(CancelReason.TIMEOUT)
             self.env.deadlines.after(self.cancel_grace_s, lambda: self.end(CancelReason.TIMEOUT))
@@ -115,7 +123,20 @@ class Run:
         if not self.lost:
             self.lost = True
             self.cancel.fire(CancelReason.LOST_OWNERSHIP)
+            self.env.observer.count("lost", self.job.queue, self.job.kind)
+            self.happened("lost_ownership")
             log.warning("lost_ownership job_id=%s kind=%s fence=%d", self.job.id, self.job.kind, self.job.fence)
+
+    def happened(self, name: str) -> None:
+        """Tell hooks of something that happened to this run."""
+        job = self.job
+        self.env.observer.happened(
+            name, job_id=job.id, queue=job.queue, kind=job.kind, attempt=job.attempts, fence=job.fence
+        )
+
+    def fill(self, request: EnqueueRequest) -> EnqueueRequest:
+        """A follow-up with what it left out, in the trace of this job."""
+        return tracing.inherit(self.env.fill(request), self.job.trace)
 
     def report_progress(self, current: float, total: float | None, message: str | None) -> None:
         if self.state is not RunState.ABANDONED and not self.lost:

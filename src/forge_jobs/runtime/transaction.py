@@ -48,7 +48,7 @@ class HandlerTransaction:
 
     async def enqueue_bulk(self, requests: Sequence[EnqueueRequest]) -> list[EnqueueOutcome]:
         """Add follow-ups with the commit; outcomes in request order."""
-        filled = [self._run.env.fill(request) for request in requests]
+        filled = [self._run.fill(request) for request in requests]
         named = [request if request.id is not None else replace(request, id=new_id()) for request in filled]
         return await self._open.enqueue_bulk(named, parent_id=self._run.job.id)
 

@@ -6,11 +6,12 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from forge_jobs import failpoints
+from forge_jobs import failpoints, tracing
 from forge_jobs.payload import decode_payload
 from forge_jobs.runtime.cancel import CancelReason
 from forge_jobs.runtime.conclude import conclude, timed_out
 from forge_jobs.runtime.context import JobCtx
+from forge_jobs.runtime.job_log import current_run
 from forge_jobs.runtime.running import Run, RunState
 from forge_jobs.storage.types.finalize import ErrorText, Failed, FinalizeOutcome, Released
 from forge_jobs.storage.types.job import ErrorKind, JobRecord
@@ -65,6 +66,8 @@ class Slot:
         """Go on without a handler that ignored its end: its result is ignored, a new task takes the slot."""
         run.state = RunState.ABANDONED
         self.env.health.counts["abandoned"] += 1
+        self.env.observer.count("abandoned", run.job.queue, run.job.kind)
+        run.happened("abandoned")
         log.error("abandoned job_id=%s kind=%s: the handler ignores cancellation", run.job.id, run.job.kind)
         outcome: FinalizeOutcome
         match run.ended_by:
@@ -105,6 +108,8 @@ class Slot:
         error: BaseException | None = None
         if failpoints.armed:
             failpoints.hit("handler.before")
+        current_run.set(run)
+        span = tracing.begin_run(run.job)
         try:
             answer = await run.handler.run(JobCtx(run), decode_payload(run.job.payload))
         except BaseException as raised:
@@ -120,6 +125,9 @@ class Slot:
         if run.timeout is not None:
             run.timeout.cancel()
         outcome = conclude(run, answer, error)
+        if span is not None:
+            tracing.end_run(span, run.job, outcome, error)
+        current_run.set(None)
         if error is not None:
             BaseException.with_traceback(error, None)  # frames hold the handler's locals; the text is kept
         return outcome

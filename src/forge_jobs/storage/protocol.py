@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from forge_jobs.clock import Clock
 from forge_jobs.ids import JobId
+from forge_jobs.observe import Observer
 from forge_jobs.storage.types.answers import (
     BulkReport,
     CancelOutcome,
@@ -26,6 +27,7 @@ from forge_jobs.storage.types.answers import (
     RetryOutcome,
     Revived,
 )
+from forge_jobs.storage.types.blocker import Blocker
 from forge_jobs.storage.types.event import Actor, AuditPage, AuditRow, JobEvent
 from forge_jobs.storage.types.finalize import Finalize, FinalizeOutcome, Settled
 from forge_jobs.storage.types.job import (
@@ -43,6 +45,7 @@ from forge_jobs.storage.types.job import (
     Page,
 )
 from forge_jobs.storage.types.lease import Lease
+from forge_jobs.storage.types.log import LogLine, RunLog
 from forge_jobs.storage.types.metric import Bucket, Summary, Timings
 from forge_jobs.storage.types.process import BeatAnswer, Claimed, ProcessInfo, ProcessRow, ProcessWish
 from forge_jobs.storage.types.queue import QueueChange, QueueCounts, QueueSettings
@@ -58,6 +61,8 @@ from forge_jobs.storage.types.schedule import (
 from forge_jobs.storage.types.share import Assignment, Share, Standing
 
 PYTHON = Actor()
+STALE_AFTER: Final = timedelta(seconds=30)
+"""After so long without a heartbeat workers take a process for gone, unless they are configured otherwise."""
 CLUSTER: Final = "/cluster"
 """A wake with this name among its queues, which no queue can have, says that processes, totals, shares or schedules
 changed."""
@@ -245,6 +250,13 @@ class JobStore(Protocol):
     async def get(self, job_id: JobId) -> JobDetail | None:
         """Everything about one job, or None."""
 
+    async def explain(self, job_id: JobId, *, stale_after: timedelta = STALE_AFTER) -> Sequence[Blocker]:
+        """Why the job does not run at the moment, most final first; `ready` if the next claim takes it.
+
+        Never empty, read in one snapshot by the predicates of `claim`, and nothing is written. Of what passes within
+        milliseconds, such as a claim under way, nothing is said. `stale_after` is the workers' own threshold.
+        """
+
     async def list_jobs(
         self,
         chosen: JobFilter,
@@ -292,6 +304,10 @@ class QueueStore(Protocol):
 
     async def list(self) -> list[QueueSettings]:
         """All queues by name."""
+
+    async def explain(self, name: str, *, stale_after: timedelta = STALE_AFTER) -> Sequence[Blocker]:
+        """What stands in the way of the queue's jobs, as `JobStore.explain`; `ready` if workers take some, `idle` if
+        none is due."""
 
     async def change(self, name: str, change: QueueChange, *, actor: Actor = PYTHON) -> QueueSettings:
         """Change settings, clamped to their limits; returns what is stored.
@@ -484,6 +500,9 @@ class ScheduleStore(Protocol):
     async def list(self) -> list[Schedule]:
         """All schedules by name."""
 
+    async def explain(self, name: str, *, stale_after: timedelta = STALE_AFTER) -> Sequence[Blocker]:
+        """What keeps the schedule from making its next job, most final first; only `scheduled` if nothing does."""
+
     async def change(self, name: str, change: ScheduleChange, *, actor: Actor = PYTHON) -> Schedule:
         """Change settings as an operator: code does not overwrite them from now on. A change of what the next tick
         depends on finds it anew, from now.
@@ -560,6 +579,25 @@ class EventStore(Protocol):
 
     async def of_job(self, job_id: JobId) -> list[JobEvent]:
         """One job's flushed events, oldest first."""
+
+
+class LogStore(Protocol):
+    """What jobs logged: of each job the newest 500 lines and 64 KiB over all its runs. Best effort."""
+
+    async def append(self, runs: Sequence[RunLog]) -> set[JobId]:
+        """Keep lines of runs, if the fence is the job's or the run ended in order; lines of other runs, and of jobs
+        that are gone, are dropped.
+
+        The jobs whose lines could not be taken in at the moment, as somebody is about to change them: try again.
+        Appending again what was appended changes nothing. What is too much of a job goes, oldest first, and is counted
+        in `LogLine.skipped` of the line after it.
+        """
+
+    async def of_job(self, job_id: JobId, *, after: int = 0, limit: int = 500) -> list[LogLine]:
+        """The lines of one job after the line of that `seq`, in order."""
+
+    async def between(self, since: datetime, until: datetime, *, limit: int = 1_000) -> list[LogLine]:
+        """The lines of all jobs with `since <= at < until`, oldest first."""
 
 
 class MetricStore(Protocol):
@@ -641,6 +679,8 @@ class Storage(Protocol):
     url: str
     """Where it is, with secrets masked."""
     clock: Clock
+    observer: Observer
+    """What this process did on the store: counts, histograms, hooks."""
     timings: Timings
     """How long this process's calls took."""
 
@@ -669,6 +709,8 @@ class Storage(Protocol):
     @property
     def events(self) -> EventStore: ...
     @property
+    def logs(self) -> LogStore: ...
+    @property
     def metrics(self) -> MetricStore: ...
     @property
     def audit(self) -> AuditStore: ...
@@ -690,6 +732,6 @@ class Storage(Protocol):
 
 __all__ = [
     "AuditStore", "BeatAnswer", "Claim", "ClaimRequest", "Claimed", "ErrorEntry", "EventStore", "Exchange",
-    "Heart", "JobRow", "JobStore", "JobTransaction", "LeaseStore", "MaintenanceStore", "MetricStore", "ProcessStore",
-    "QueueStore", "RateLimitStore", "ScheduleStore", "ShareStore", "Storage",
+    "Heart", "JobRow", "JobStore", "JobTransaction", "LeaseStore", "LogStore", "MaintenanceStore", "MetricStore",
+    "ProcessStore", "QueueStore", "RateLimitStore", "ScheduleStore", "ShareStore", "Storage",
 ]  # fmt: skip

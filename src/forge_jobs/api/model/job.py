@@ -69,6 +69,19 @@ class JobEvent(Shown):
     count: int
 
 
+class LogLine(Shown):
+    """A line of a job's log. `skipped`: so many lines were dropped right before it, as the log is bounded."""
+
+    at: datetime
+    attempt: int
+    fence: int
+    seq: int
+    level: str
+    logger: str
+    message: str
+    skipped: int
+
+
 class Progress(Shown):
     """The newest progress of the current run."""
 

@@ -11,8 +11,8 @@ from forge_jobs.api.call import Call, Caller
 from forge_jobs.api.endpoint import api_router, endpoint
 from forge_jobs.api.filter import job_filter
 from forge_jobs.api.identity import Role
-from forge_jobs.api.model.common import PageQuery
-from forge_jobs.api.model.job import EventPage, JobPage, JobsQuery
+from forge_jobs.api.model.common import Page, PageQuery
+from forge_jobs.api.model.job import EventPage, LogLine, JobPage, JobsQuery
 from forge_jobs.api.model.job import JobDetail as JobDetailModel
 from forge_jobs.ids import JobId
 from forge_jobs.redact import redact_payload
@@ -23,6 +23,8 @@ from forge_jobs.view import job as view
 router = api_router()
 PAYLOAD_SHOWN: Final = 64 * 1024
 CHILDREN_SHOWN: Final = 20
+LOG_LINES: Final = 1_000
+"""More than a job's log holds."""
 
 
 @endpoint(router, "GET", "/jobs", role=Role.READ, answer=JobPage, tag="jobs")
@@ -47,7 +49,7 @@ async def show_job(call: Caller, id: str) -> Json:
         **view.job_detail(detail, timeline),
         **payload_text(detail.row.payload_text),
         "trace": detail.trace,
-        "log_count": 0,
+        "log_count": len(await call.storage.logs.of_job(detail.row.id, limit=LOG_LINES)),
         "children": [view.job_row(row) for row in children.items if call.identity.may_see(row.queue)],
         "children_total": children.total,
     }
@@ -63,6 +65,14 @@ async def events_of_job(call: Caller, id: str, asked: Annotated[PageQuery, Query
     detail = await find_job(call, id)
     events = [view.event(one) for one in await call.storage.events.of_job(detail.row.id)]
     return Json(page_of(events, asked))
+
+
+@endpoint(router, "GET", "/jobs/{id}/log", role=Role.READ, answer=Page[LogLine], tag="jobs")
+async def log_of_job(call: Caller, id: str, asked: Annotated[PageQuery, Query()]) -> Json:
+    """What a job logged, oldest first: the newest 500 lines over all its runs."""
+    detail = await find_job(call, id)
+    lines = await call.storage.logs.of_job(detail.row.id, limit=LOG_LINES)
+    return Json(page_of([view.log_line(line) for line in lines], asked))
 
 
 async def find_job(call: Call, id: str) -> JobDetail:

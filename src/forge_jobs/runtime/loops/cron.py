@@ -14,7 +14,7 @@ from typing import Final
 
 from forge_jobs import failpoints
 from forge_jobs.clock import from_us, to_us
-from forge_jobs.observe import tell
+from forge_jobs.observe import Observer, tell
 from forge_jobs.runtime import schedules
 from forge_jobs.runtime.env import RuntimeEnv
 from forge_jobs.runtime.handler import HandlerRegistry
@@ -86,9 +86,11 @@ async def cron_tick_once(
                     report.due_at(now)
                 else:
                     report.due_at(firing.next_fire_at)
-                    _count(schedule, ticks, now, report)
+                    _count(storage.observer, schedule, ticks, now, report)
         except Exception as error:
             report.errors += 1
+            storage.observer.count("cron_errors", schedule.name)
+            storage.observer.happened("cron_fault", schedule=schedule.name, error=error)
             await _keep(storage, schedule, now, error, report)
     return report
 
@@ -102,14 +104,18 @@ async def _seed(storage: Storage, schedule: Schedule, now: datetime, report: Cro
         report.due_at(now)
 
 
-def _count(schedule: Schedule, ticks: Sequence[Tick], now: datetime, report: CronReport) -> None:
+def _count(observer: Observer, schedule: Schedule, ticks: Sequence[Tick], now: datetime, report: CronReport) -> None:
     for one in ticks:
         if one.outcome is TickOutcome.FIRED:
             report.fired += 1
             late_ms = round((now - one.fire_at).total_seconds() * 1000)
+            observer.count("cron_fired", schedule.name)
+            observer.happened("cron_fired", schedule=schedule.name, job_id=one.job_id, late_ms=late_ms)
             tell(log, logging.INFO, "cron_fired", schedule=schedule.name, job_id=one.job_id, late_ms=late_ms)
         else:
             report.skipped += 1
+            observer.count("cron_skipped", schedule.name, str(one.reason))
+            observer.happened("cron_skipped", schedule=schedule.name, reason=one.reason)
             tell(log, logging.INFO, "cron_skipped", schedule=schedule.name, reason=one.reason, job_id=one.job_id)
 
 

@@ -130,6 +130,16 @@ class Heartbeat:
             state=ProcessState.FENCED if env.health.fenced else self.state,
             quiet=env.health.quiet,
             loop_lag_ms=round(env.health.loop_lag_ms, 1),
+            gates=tuple(env.handlers.gates()),
+            priced_by_payload=tuple(sorted(env.handlers.priced_by_payload)),
+            alone_kinds=tuple(kind for kind in env.handlers.kinds() if env.max_crashes(kind) == 1),
+            poll_ms=env.config.poll_ms,
+            wakes_proven=env.storage.wakes_proven,
+            loops={
+                name: loop.last_success_us
+                for name, loop in list(env.health.loops.items())
+                if loop.last_success_us is not None
+            },
         )
 
     # On the event loop
@@ -145,6 +155,7 @@ class Heartbeat:
         health.last_beat_us = began_us
         health.beats += 1
         if health.claims_stopped or health.fenced:
+            self.env.observer.happened("unfenced")
             log.warning("unfenced: the store answers again")
             health.claims_stopped = health.fenced = False
         self._apply(answer)
@@ -203,10 +214,13 @@ class Heartbeat:
         silent_s = self.env.silent_us() / 1e6
         if silent_s >= config.stale_s - 2 * config.heartbeat_s and not health.claims_stopped:
             health.claims_stopped = True
+            self.env.observer.happened("claims_stopped", silent_s=silent_s)
             log.error("claims_stopped: no heartbeat was accepted for %.1f s", silent_s)
         if silent_s >= config.stale_s - config.heartbeat_s and not health.fenced:
             health.fenced = True
             health.counts["fenced"] += 1
+            self.env.observer.count("fenced")
+            self.env.observer.happened("fenced", silent_s=silent_s)
             log.error("fenced: no heartbeat was accepted for %.1f s; handlers are interrupted", silent_s)
             for run in self.env.running:
                 run.fenced = True

@@ -23,6 +23,7 @@ async def tick(env: RuntimeEnv) -> None:
     await asyncio.sleep(SAMPLE_S)
     env.health.loop_lag_ms = max(loop.time() - began - SAMPLE_S, 0) * 1000
     env.health.loop_lags_ms.add(env.health.loop_lag_ms)
+    env.observer.measure("event_loop_lag_seconds", env.health.loop_lag_ms / 1000)
     if env.health.loop_lag_ms > WARN_MS:
         kinds = sorted({run.job.kind for run in env.running})
         log.warning("loop_lag lag_ms=%d running=%s", env.health.loop_lag_ms, ",".join(kinds))

@@ -59,6 +59,8 @@ async def run_loop(env: RuntimeEnv, loop: Loop) -> None:
             failures += 1
             health.errors += 1
             health.last_error = f"{type(error).__name__}: {error}"
+            env.observer.count("loop_errors", loop.name)
+            env.observer.happened("loop_fault", loop=loop.name, error=error)
             log.warning("loop_fault loop=%s error=%s", loop.name, health.last_error, exc_info=error)
         else:
             failures = 0

@@ -4,11 +4,24 @@ of the cluster."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from forge_jobs.runtime.env import RuntimeEnv
 from forge_jobs.runtime.loops.loop import Loop
 from forge_jobs.storage.types.metric import Summary
+
+AS_NAMED: Final = (
+    "wal_bytes",
+    "checkpoint_age_s",
+    "free_disk_pct",
+    "server_connections",
+    "our_connections",
+    "active_connections",
+    "dead_tuples",
+    "oldest_transaction_s",
+    "notify_queue_pct",
+)
+"""What the status of a store calls as its metric is called."""
 
 
 async def tick(env: RuntimeEnv) -> None:
@@ -24,10 +37,7 @@ def store_gauges(status: Mapping[str, Any]) -> dict[str, Summary]:
         name: status.get(key)
         for name, key in (
             ("db_size_bytes", "db_size_bytes" if "db_size_bytes" in status else "jobs_bytes"),
-            ("wal_bytes", "wal_bytes"),
-            ("free_disk_pct", "free_disk_pct"),
-            ("server_connections", "server_connections"),
-            ("our_connections", "our_connections"),
+            *((name, name) for name in AS_NAMED),
         )
     }
     if status.get("max_connections"):

@@ -36,6 +36,8 @@ async def tick(env: RuntimeEnv) -> list[Revived]:
         )
         revived += page
         for job in page:
+            env.observer.count("reaped", job.queue)
+            env.observer.happened("reaped", job_id=job.job_id, queue=job.queue, kind=job.kind, status=job.status)
             log.warning("reaped job_id=%s kind=%s queue=%s status=%s", job.job_id, job.kind, job.queue, job.status)
         if len(page) < PAGE:
             break

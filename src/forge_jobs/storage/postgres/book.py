@@ -107,6 +107,7 @@ _BIGINT: Final = [
     "next_fire_at",
     "fired_at",
     "fire_at",
+    "scheduled_at",
     "through",
     "was",
     "anew",

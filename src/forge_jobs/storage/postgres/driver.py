@@ -25,6 +25,7 @@ import psycopg
 from forge_jobs import failpoints
 from forge_jobs.clock import Clock
 from forge_jobs.config import StoreConfig
+from forge_jobs.observe import Observer
 from forge_jobs.storage.error import (
     Busy,
     ForkedConnection,
@@ -78,6 +79,7 @@ class PostgresDriver:
         self._loop = asyncio.get_running_loop()
         self.upkeep = Upkeep(self)
         self.timings = Timings()
+        self.observer = Observer()
         self.lanes = {
             "exchange": Lane(self, "exchange"),
             "enqueue": Lane(self, "enqueue", lock_timeout_ms=ENQUEUE_LOCK_TIMEOUT_MS),
@@ -117,6 +119,7 @@ class PostgresDriver:
             return
         pending = Pending(operation, label, done, time.monotonic() + self.config.store_deadline_s)
         pending.tally = self.timings.reads if lane.read_only else self.timings.writes
+        pending.observer = self.observer
         pending.timer = self._loop.call_later(self.config.store_deadline_s, self._give_up, pending, lane)
         lane.put(pending)
 

@@ -26,6 +26,7 @@ from forge_jobs.storage.sql.enqueue import KnownQueues
 from forge_jobs.storage.sql.events import SqlEvents
 from forge_jobs.storage.sql.jobs import SqlJobs
 from forge_jobs.storage.sql.leases import SqlLeases
+from forge_jobs.storage.sql.logs import SqlLogs
 from forge_jobs.storage.sql.maintenance import SqlAudit, Sweep, cleanup
 from forge_jobs.storage.sql.metrics import SqlMetrics
 from forge_jobs.storage.sql.processes import SqlProcesses
@@ -51,7 +52,9 @@ class PostgresStorage:
         self._wake = wake
         self.clock: Clock = driver.injected or driver.connector.clock
         self.url = url
-        self.events = SqlEvents(driver)
+        self.observer = driver.observer
+        self.events = SqlEvents(driver, self.observer)
+        self.logs = SqlLogs(driver)
         known = KnownQueues()
         self.jobs = SqlJobs(driver, self.events, wake, driver.config, known, self._exchange, self._session, self.clock)
         self.queues = SqlQueues(driver, wake, known)
@@ -221,17 +224,25 @@ def _check_server(connection: Connection) -> None:
         raise ConfigError("this PostgreSQL server is a replica, or is still recovering; give the primary's address")
 
 
+INSPECT: Final = b"""
+SELECT current_setting('server_version'), current_setting('synchronous_commit'), current_setting('fsync'),
+  current_setting('full_page_writes'), current_setting('max_connections')::int,
+  count(*) FILTER (WHERE backend_type = 'client backend'),
+  count(*) FILTER (WHERE application_name LIKE 'forge-jobs/%%'),
+  pg_total_relation_size(to_regclass(%(jobs)s)),
+  count(*) FILTER (WHERE backend_type = 'client backend' AND state = 'active'),
+  (SELECT n_dead_tup FROM pg_stat_all_tables WHERE relid = to_regclass(%(jobs)s)),
+  coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)) FILTER (
+    WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()), 0)::float8,
+  100 * pg_notification_queue_usage()
+FROM pg_stat_activity
+"""
+
+
 def _inspect(connector: Connector, schema: str) -> dict[str, Any]:
     with contextlib.closing(check_reachable(connector)) as connection, errors.translated(connector.url):
         names = ("server_version", "synchronous_commit", "fsync", "full_page_writes", "max_connections")
-        row = connection.raw.execute(
-            "SELECT current_setting('server_version'), current_setting('synchronous_commit'), "
-            "current_setting('fsync'), current_setting('full_page_writes'), current_setting('max_connections')::int, "
-            "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), "
-            "(SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'forge-jobs/%%'), "
-            "pg_total_relation_size(to_regclass(%(jobs)s))",
-            {"jobs": f"{schema}.jobs"},
-        ).fetchone()
+        row = connection.raw.execute(INSPECT, {"jobs": f"{schema}.jobs"}).fetchone()
         assert row is not None
         applied = migrate.applied(connection, schema)
         return {
@@ -239,6 +250,10 @@ def _inspect(connector: Connector, schema: str) -> dict[str, Any]:
             "server_connections": row[5],
             "our_connections": row[6],
             "jobs_bytes": row[7] or 0,
+            "active_connections": row[8],
+            "dead_tuples": row[9] or 0,
+            "oldest_transaction_s": round(max(row[10], 0.0), 3),
+            "notify_queue_pct": row[11],
             "schema_version": max((step.version for step in applied), default=0),
             "pending_migrations": [step.name for step in migrate.pending(connection, schema)],
         }

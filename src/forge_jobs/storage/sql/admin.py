@@ -30,6 +30,7 @@ MAKE_DUE = statement("make_due")
 DELETE_JOB = statement("delete_job")
 DELETE_ERRORS = statement("delete_errors")
 DELETE_PROGRESS = statement("delete_progress")
+DELETE_LOG = statement("delete_log")
 DELETE_EVENTS = statement("delete_events")
 FREE_HOLD = statement("free_hold")
 KEY_HOLDER = statement("key_holder")
@@ -72,7 +73,7 @@ def delete(tx: Tx, job_id: JobId, effects: Effects) -> DeleteOutcome:
         tx.change(REQUEST_CANCEL, {"id": job_id})
         _free_hold(tx, job)
         return DeleteOutcome.CANCEL_REQUESTED
-    for name in (DELETE_JOB, DELETE_ERRORS, DELETE_PROGRESS, DELETE_EVENTS):
+    for name in (DELETE_JOB, DELETE_ERRORS, DELETE_PROGRESS, DELETE_LOG, DELETE_EVENTS):
         tx.change(name, {"id": job_id})
     _free_hold(tx, job)
     effects.deleted.add(job_id)

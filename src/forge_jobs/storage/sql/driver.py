@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
+from forge_jobs.observe import Observer
 from forge_jobs.storage.error import StorageError
 
 T = TypeVar("T")
@@ -75,6 +76,9 @@ class Wake(Protocol):
 
 class Driver(Protocol):
     """Runs operations on a database. Its methods are called on the event loop only."""
+
+    observer: Observer
+    """Where operations are counted."""
 
     def submit(
         self, operation: Operation[T], *, label: str, done: Callable[[T | None, Exception | None], None]

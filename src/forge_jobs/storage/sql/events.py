@@ -16,8 +16,10 @@ from typing import Final
 from forge_jobs import limits
 from forge_jobs.clock import to_us
 from forge_jobs.ids import JobId
+from forge_jobs.observe import Observer
 from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.driver import Driver, Tx
+from forge_jobs.storage.sql.observed import observe_events, observe_jobs
 from forge_jobs.storage.sql.rows import job_event
 from forge_jobs.storage.types.event import EventType, JobEvent
 from forge_jobs.storage.types.job import JobRecord, NewJob
@@ -37,8 +39,9 @@ _MINUTE_US: Final = 60 * _SECOND_US
 class SqlEvents:
     """The event store over a driver, with its buffer. Pushed to from the event loop only."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, observer: Observer) -> None:
         self._driver = driver
+        self._observer = observer
         self._buffer: deque[JobEvent] = deque()
         self._counts: Counter[tuple[int, str, str, str]] = Counter()
         self._latest_us = 0
@@ -52,11 +55,17 @@ class SqlEvents:
         return len(self._buffer) + len(self._counts)
 
     def push(self, events: Sequence[JobEvent]) -> None:
+        if events:
+            observe_events(self._observer, events)
+            self._keep(events)
+
+    def _keep(self, events: Sequence[JobEvent]) -> None:
         room = max(limits.EVENT_BUFFER - len(self._buffer), 0)
         if len(events) > room:
             if self.dropped == 0:
                 log.warning("events_dropped: the buffer of %d events is full", limits.EVENT_BUFFER)
             self.dropped += len(events) - room
+            self._observer.count("events_dropped", n=len(events) - room)
             events = events[:room]
         self._buffer.extend(events)
 
@@ -66,13 +75,14 @@ class SqlEvents:
 
     def push_jobs(self, type: EventType, at_us: int, jobs: Sequence[NewJob] | Sequence[JobRecord]) -> None:
         """One event of `type` for each job, kept one by one or counted, as the rate has it."""
+        observe_jobs(self._observer, type, at_us, jobs)
         if at_us // _SECOND_US != self._second:
             self._second = at_us // _SECOND_US
             self._kept_this_second = 0
         keep = max(PER_JOB_PER_SECOND - self._kept_this_second, 0)
         if keep:
             self._kept_this_second += min(keep, len(jobs))
-            self.push([_event(type, at_us, job) for job in jobs[:keep]])
+            self._keep([_event(type, at_us, job) for job in jobs[:keep]])
         if len(jobs) > keep:
             minute, self._latest_us = at_us // _MINUTE_US * _MINUTE_US, at_us
             word = type.value

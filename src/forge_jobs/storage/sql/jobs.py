@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import heapq
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Final, TypeAlias, TypeVar
 
-from forge_jobs import limits
+from forge_jobs import limits, tracing
 from forge_jobs.clock import Clock, from_us
 from forge_jobs.config import StoreConfig
 from forge_jobs.ids import JobId, parse_id
 from forge_jobs.storage.error import InvalidInput, OutcomeUnknown, StorageError
-from forge_jobs.storage.protocol import PYTHON, Claim, ClaimRequest, Exchange
+from forge_jobs.storage.explain.job import unknown_job
+from forge_jobs.storage.protocol import PYTHON, STALE_AFTER, Claim, ClaimRequest, Exchange
 from forge_jobs.storage.request import check_change, check_request, check_requests
 from forge_jobs.storage.sql import admin
 from forge_jobs.storage.sql.admin import Effects
@@ -24,6 +26,7 @@ from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.driver import Driver, Tx, Wake
 from forge_jobs.storage.sql.enqueue import Answer, Batch, KnownQueues, insert_jobs
 from forge_jobs.storage.sql.events import SqlEvents
+from forge_jobs.storage.sql.explain import explain_job
 from forge_jobs.storage.sql.listing import count_by_status, list_page, read_cursor
 from forge_jobs.storage.sql.reap import expire_due, revive_stale
 from forge_jobs.storage.sql.rows import audit_params, error_entry, filter_params, job_row, progress, to_json
@@ -39,6 +42,7 @@ from forge_jobs.storage.types.answers import (
     RetryOutcome,
     Revived,
 )
+from forge_jobs.storage.types.blocker import Blocker
 from forge_jobs.storage.types.event import Actor, EventType
 from forge_jobs.storage.types.finalize import Finalize, FinalizeOutcome, Settled
 from forge_jobs.storage.types.job import (
@@ -72,6 +76,8 @@ OUTSTANDING = statement("outstanding")
 NEXT_DUE = statement("next_due")
 
 BULK_ACT_BATCH: Final = 500
+UNKNOWN_ID_BYTES: Final = 80
+"""So much of what is no id is shown."""
 T = TypeVar("T")
 ExchangeOperation: TypeAlias = Callable[[Tx, Sequence[Finalize], Sequence[ClaimRequest]], Exchanged]
 """A backend's way to settle and claim in one transaction."""
@@ -106,6 +112,12 @@ class SqlJobs:
     # Adding
 
     async def enqueue(self, request: EnqueueRequest, *, parent_id: JobId | None = None) -> EnqueueOutcome:
+        if tracing.tracer() is None:
+            return await self._enqueue(request, parent_id)
+        with tracing.enqueuing([request]) as (traced,):
+            return await self._enqueue(traced, parent_id)
+
+    async def _enqueue(self, request: EnqueueRequest, parent_id: JobId | None) -> EnqueueOutcome:
         job = check_request(request, parent_id=parent_id, payload_max=self._config.payload_max)
         self._driver.check()
         answer: asyncio.Future[EnqueueOutcome] = asyncio.get_running_loop().create_future()
@@ -117,6 +129,12 @@ class SqlJobs:
     async def enqueue_bulk(
         self, requests: Sequence[EnqueueRequest], *, parent_id: JobId | None = None, actor: Actor | None = None
     ) -> list[EnqueueOutcome]:
+        with tracing.enqueuing(requests) as traced:
+            return await self._enqueue_bulk(traced, parent_id, actor)
+
+    async def _enqueue_bulk(
+        self, requests: Sequence[EnqueueRequest], parent_id: JobId | None, actor: Actor | None
+    ) -> list[EnqueueOutcome]:
         jobs = check_requests(requests, parent_id=parent_id, payload_max=self._config.payload_max)
         if not jobs:
             return []
@@ -127,6 +145,7 @@ class SqlJobs:
                 tx.change(INSERT_AUDIT, _audit_of_added(actor, jobs, batch))
             return batch
 
+        began = time.monotonic()
         try:
             batch = await self._driver.write(operation, label="enqueue")
         except Exception as error:
@@ -134,6 +153,7 @@ class SqlJobs:
             if isinstance(error, OutcomeUnknown):
                 raise OutcomeUnknown(str(error), tuple(job.id for job in jobs)) from error
             raise
+        self._observe_enqueue(jobs, batch, began)
         self.tell_added(batch)
         return batch.answers  # type: ignore[return-value]  # atomic: a refusal was raised
 
@@ -142,16 +162,17 @@ class SqlJobs:
         self._send(gathered)
 
     def _send(self, gathered: list[tuple[NewJob, asyncio.Future[EnqueueOutcome]]]) -> None:
-        jobs = [job for job, _ in gathered]
+        jobs, began = [job for job, _ in gathered], time.monotonic()
         self._driver.submit(
             lambda tx: insert_jobs(tx, jobs, self._known, atomic=False),
             label="enqueue",
-            done=lambda batch, error: self._answer_gathered(gathered, batch, error),
+            done=lambda batch, error: self._answer_gathered(gathered, began, batch, error),
         )
 
     def _answer_gathered(
         self,
         gathered: list[tuple[NewJob, asyncio.Future[EnqueueOutcome]]],
+        began: float,
         batch: Batch | None,
         error: Exception | None,
     ) -> None:
@@ -172,7 +193,17 @@ class SqlJobs:
             else:
                 future.set_result(answer)
         if batch is not None:
+            self._observe_enqueue([job for job, _ in gathered], batch, began)
             self.tell_added(batch)
+
+    def _observe_enqueue(self, jobs: Sequence[NewJob], batch: Batch, began: float) -> None:
+        observer = self._driver.observer
+        observer.measure("enqueue_seconds", time.monotonic() - began)
+        observer.measure("batch_size", len(jobs), "enqueue")
+        if len(batch.added) != len(jobs):
+            for job, answer in zip(jobs, batch.answers, strict=True):
+                if isinstance(answer, Deduped):
+                    observer.count("deduped", job.queue, job.kind)
 
     def tell_added(self, batch: Batch) -> None:
         """Events and wakes of a batch that is committed."""
@@ -200,7 +231,9 @@ class SqlJobs:
             settled, _, now_us = self._exchange(tx, settlements, ())
             return settled, [Claim(queue=request.queue, jobs=(), now_us=now_us) for request in claims], now_us
 
+        began = time.monotonic()
         settled, claimed, now_us = await self._driver.write(operation, label=label)
+        self._observe_exchange(len(settlements), claimed, time.monotonic() - began)
         if settled.done:
             self._events.push_jobs(EventType.COMPLETED, now_us, settled.done)
         self._events.push(settled.events)
@@ -210,6 +243,18 @@ class SqlJobs:
         if settled.waiting_queues:
             self._wake.due(settled.waiting_queues)
         return Exchange(settled=tuple(settled.answers), claims=tuple(claimed))
+
+    def _observe_exchange(self, settled: int, claimed: Sequence[Claim], took_s: float) -> None:
+        observer = self._driver.observer
+        if settled:
+            observer.measure("settle_seconds", took_s)
+            observer.measure("batch_size", settled, "settle")
+        if claimed:
+            observer.measure("claim_seconds", took_s)
+        for claim in claimed:
+            observer.count("claims", "jobs" if claim.jobs else "none")
+            if claim.jobs:
+                observer.measure("batch_size", len(claim.jobs), "claim")
 
     def _is_valid(self, request: ClaimRequest) -> bool:
         return request.valid_until_us is None or self._clock.elapsed_us() <= request.valid_until_us
@@ -343,6 +388,13 @@ class SqlJobs:
         except InvalidInput:
             return None
         return await self._driver.read(lambda tx: _detail(tx, job_id))
+
+    async def explain(self, job_id: JobId, *, stale_after: timedelta = STALE_AFTER) -> Sequence[Blocker]:
+        try:
+            known = parse_id(job_id)
+        except InvalidInput:
+            return unknown_job(clean(job_id, UNKNOWN_ID_BYTES) if isinstance(job_id, str) else repr(job_id)[:80])
+        return await self._driver.read(lambda tx: explain_job(tx, known, stale_after))
 
     async def list_jobs(
         self,

@@ -24,6 +24,7 @@ LIST_QUEUES = statement("list_queues")
 DELETE_FINISHED = statement("delete_finished")
 DELETE_CHILDREN = statement("delete_children_of_jobs")
 DELETE_PROGRESS_OF_JOBS = statement("delete_progress_of_jobs")
+DELETE_LOG_OF_JOBS = statement("delete_log_of_jobs")
 DELETE_EVENTS_OF_JOBS = statement("delete_events_of_jobs")
 DELETE_OLD_EVENTS = statement("delete_old_events")
 DELETE_OLD_AUDIT = statement("delete_old_audit")
@@ -154,7 +155,7 @@ async def _sweep(driver: Driver, queue: str, status: str, days: float) -> int:
         params = {"queue": queue, "status": status, "before": before, "limit": BATCH}
         ids = [row[0] for row in tx.rows(DELETE_FINISHED, params)]
         if ids:
-            for name in (DELETE_CHILDREN, DELETE_PROGRESS_OF_JOBS, DELETE_EVENTS_OF_JOBS):
+            for name in (DELETE_CHILDREN, DELETE_PROGRESS_OF_JOBS, DELETE_LOG_OF_JOBS, DELETE_EVENTS_OF_JOBS):
                 tx.change(name, {"ids": to_json(ids)})
         return len(ids)
 

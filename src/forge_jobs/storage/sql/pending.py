@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from forge_jobs.observe import Observer
 from forge_jobs.storage.sql.driver import Operation
 from forge_jobs.storage.types.metric import Tally
 
@@ -29,6 +30,7 @@ class Pending:
     """Whoever takes it decides: the driver's thread runs the operation, or its caller has given it up."""
     tally: Tally | None = None
     """Where the time that it took is added."""
+    observer: Observer | None = None
     began: float = field(default_factory=time.monotonic)
     uncertain: bool = False
     """A try of it may have been committed."""
@@ -39,9 +41,21 @@ class Pending:
             self.timer.cancel()
         done, self.done = self.done, None
         if done is not None:
+            took_s = time.monotonic() - self.began
             if self.tally is not None:
-                self.tally.add((time.monotonic() - self.began) * 1000)
+                self.tally.add(took_s * 1000)
+            if self.observer is not None:
+                observe_operation(self.observer, self.label, took_s, error)
             done(result, error)
+
+
+def observe_operation(observer: Observer, label: str, took_s: float, error: BaseException | None) -> None:
+    """Count an operation that is over."""
+    observer.measure("store_op_seconds", took_s, label)
+    if error is not None:
+        observer.count("store_errors", label, type(error).__name__)
+    if observer.wants("store_op"):
+        observer.happened("store_op", op=label, duration_s=took_s, error=error)
 
 
 def answered_in(loop: asyncio.AbstractEventLoop) -> tuple[asyncio.Future[Any], Done]:

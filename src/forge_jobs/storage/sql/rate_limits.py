@@ -85,6 +85,8 @@ class SqlRateLimits:
             self._under_way = True
             loop.call_soon(self._send)
         acquired = await answer
+        family = "rate_refused" if isinstance(acquired, Refused) else "rate_granted"
+        self._driver.observer.count(family, scope.partition(":")[0])  # a key is no label
         if isinstance(acquired, Refused) and not acquired.known:
             self.warn_of_unknown([scope])
         return acquired
@@ -248,6 +250,22 @@ def lock_buckets(tx: Tx, scopes: Collection[str]) -> dict[str, Bucket]:
     missing = [scope for scope in scopes if scope not in found and ":" in scope]
     if missing and _make_keyed(tx, missing):
         found |= _read(tx, missing)
+    return found
+
+
+def look_at_buckets(tx: Tx, scopes: Iterable[str]) -> dict[str, Bucket]:
+    """The buckets of these scopes now, without a lock; one that a pattern covers and that was never used is full."""
+    found: dict[str, Bucket] = {}
+    for scope in sorted(scopes):
+        row = tx.row(LIST_RATE_LIMITS, {"scope": scope})
+        if row is not None:
+            found[scope] = _bucket(row)
+            continue
+        patterns = (tx.row(LIST_RATE_LIMITS, {"scope": prefix}) for prefix in _prefixes(scope))
+        pattern = next((one for one in patterns if one is not None and one[7]), None)
+        if pattern is not None:
+            _, capacity, refill_per_s = pattern[:3]
+            found[scope] = Bucket(capacity=capacity, refill_per_s=refill_per_s, tokens=capacity)
     return found
 
 

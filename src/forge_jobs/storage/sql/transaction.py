@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
+from forge_jobs import tracing
 from forge_jobs.ids import JobId
 from forge_jobs.storage.error import LostOwnership
 from forge_jobs.storage.request import check_requests
@@ -72,6 +73,10 @@ class SqlTransaction:
         return await self._run(lambda: self._open.execute(sql, params))
 
     async def enqueue_bulk(self, requests: Sequence[EnqueueRequest], *, parent_id: JobId) -> list[EnqueueOutcome]:
+        with tracing.enqueuing(requests) as traced:
+            return await self._enqueue_bulk(traced, parent_id)
+
+    async def _enqueue_bulk(self, requests: Sequence[EnqueueRequest], parent_id: JobId) -> list[EnqueueOutcome]:
         jobs = check_requests(requests, parent_id=parent_id, payload_max=self._payload_max)
         if not jobs:
             return []

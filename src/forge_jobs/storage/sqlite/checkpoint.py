@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,6 +40,8 @@ class Log:
     size_pages: int = 0
     """Pages in the log at the last checkpoint."""
     warned: bool = False
+    copied_at: float | None = None
+    """When this process last did so, on the monotonic clock."""
 
     def wrote(self, rows: int) -> None:
         self.guess += PAGES_PER_COMMIT + rows * PAGES_PER_ROW
@@ -50,6 +53,7 @@ class Log:
             measured = min(max(size_pages / self.guess, 0.05), 4.0)
             self.scale = (self.scale + measured) / 2
         self.size_pages = max(size_pages, 0)
+        self.copied_at = time.monotonic()
         self.guess = 0.0
 
     @property

@@ -23,6 +23,7 @@ from weakref import WeakSet
 from forge_jobs import failpoints
 from forge_jobs.clock import Clock
 from forge_jobs.config import StoreConfig
+from forge_jobs.observe import Observer
 from forge_jobs.storage.error import (
     Busy,
     ForkedConnection,
@@ -31,7 +32,7 @@ from forge_jobs.storage.error import (
     StoreUnavailable,
 )
 from forge_jobs.storage.sql.driver import Operation
-from forge_jobs.storage.sql.pending import Pending, answered_in
+from forge_jobs.storage.sql.pending import Pending, answered_in, observe_operation
 from forge_jobs.storage.sqlite import connection as sqlite
 from forge_jobs.storage.sqlite.checkpoint import Log, checkpoint
 from forge_jobs.storage.sqlite.turnstile import Turnstile
@@ -63,6 +64,7 @@ class SqliteDriver:
         self.config = config
         self.log = Log()
         self.timings = Timings()
+        self.observer = Observer()
         self.forked = False
         self._changed = 0
         self._loop = asyncio.get_running_loop()
@@ -90,6 +92,7 @@ class SqliteDriver:
             return
         write = Pending(operation, label, done, time.monotonic() + self.config.store_deadline_s)
         write.tally = self.timings.reads if label == "read" else self.timings.writes
+        write.observer = self.observer
         write.timer = self._loop.call_later(self.config.store_deadline_s, self._give_up, write)
         self._inbox.put(write)
 
@@ -103,11 +106,16 @@ class SqliteDriver:
         self.check()
         if self._readers is None:
             return await self.write(operation, label="read")
-        began = time.monotonic()
+        began, error = time.monotonic(), None
         try:
             return await self._readers.read(operation)
+        except Exception as raised:
+            error = raised
+            raise
         finally:
-            self.timings.reads.add((time.monotonic() - began) * 1000)
+            took_s = time.monotonic() - began
+            self.timings.reads.add(took_s * 1000)
+            observe_operation(self.observer, "read", took_s, error)
 
     def _refusal(self) -> StorageError | None:
         """Why this driver cannot be used any more, if it cannot."""

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from importlib.resources import files
@@ -23,6 +24,7 @@ from forge_jobs.storage.sql.enqueue import KnownQueues
 from forge_jobs.storage.sql.events import SqlEvents
 from forge_jobs.storage.sql.jobs import SqlJobs
 from forge_jobs.storage.sql.leases import SqlLeases
+from forge_jobs.storage.sql.logs import SqlLogs
 from forge_jobs.storage.sql.maintenance import SqlAudit, Sweep, cleanup
 from forge_jobs.storage.sql.metrics import SqlMetrics
 from forge_jobs.storage.sql.processes import SqlProcesses
@@ -60,7 +62,9 @@ class SqliteStorage:
         self._wake = wake
         self.clock: Clock = driver.clock
         self.url = f"sqlite:///{driver.database or ':memory:'}"
-        self.events = SqlEvents(driver)
+        self.observer = driver.observer
+        self.events = SqlEvents(driver, self.observer)
+        self.logs = SqlLogs(driver)
         known = KnownQueues()
         self.jobs = SqlJobs(driver, self.events, wake, driver.config, known, claim.exchange, self._session, self.clock)
         self.queues = SqlQueues(driver, wake, known)
@@ -134,6 +138,7 @@ class SqliteMaintenance:
 
     async def status(self) -> dict[str, Any]:
         database, config = self._driver.database, self._driver.config
+        copied_at = self._driver.log.copied_at
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(None, _inspect, database)
         return {
@@ -144,6 +149,7 @@ class SqliteMaintenance:
             "wal_reset_defence": "checkpoints run only while the write lock is held",
             "durability": config.durability,
             "synchronous": "FULL" if config.durability == "full" else "NORMAL",
+            "checkpoint_age_s": None if copied_at is None else round(time.monotonic() - copied_at, 3),
             **found,
         }
 

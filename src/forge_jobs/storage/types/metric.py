@@ -46,10 +46,15 @@ _ALL: Final = (
         "db_size_bytes", "store", "bytes", "SQLite: the database file. PostgreSQL: the table of jobs with its indexes."
     ),
     Metric("wal_bytes", "store", "bytes", "SQLite: the write-ahead log."),
+    Metric("checkpoint_age_s", "store", "s", "SQLite: since the recording worker last copied the log back."),
     Metric("free_disk_pct", "store", "%", "SQLite: what is free of the volume of the database."),
     Metric("server_connections", "store", "connections", "PostgreSQL: connections of all clients of the server."),
     Metric("our_connections", "store", "connections", "PostgreSQL: those of forge-jobs."),
+    Metric("active_connections", "store", "connections", "PostgreSQL: those with a statement under way."),
     Metric("connections_used_pct", "store", "%", "PostgreSQL: connections of clients, of the most there may be."),
+    Metric("dead_tuples", "store", "rows", "PostgreSQL: rows of the table of jobs that a VACUUM would clear."),
+    Metric("oldest_transaction_s", "store", "s", "PostgreSQL: age of the oldest transaction of this database."),
+    Metric("notify_queue_pct", "store", "%", "PostgreSQL: how full the server's queue of notifications is."),
 )
 METRICS: Final = {metric.name: metric for metric in _ALL}
 COUNTERS: Final = ("enqueued", "started", "completed", "failed", "retried", "throttled", "released", "crashed")

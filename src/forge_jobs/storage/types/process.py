@@ -9,6 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from forge_jobs.ids import JobId
+from forge_jobs.storage.types.rate_limit import Gate
 
 
 class ProcessState(StrEnum):
@@ -33,6 +34,11 @@ class ProcessInfo:
     `slots` maps each served queue to the slots open for it, `offered` to the most that the process would open of its
     total (older processes do not say), `running` each slot's process id to its job. `quiet`: it claims nothing, as
     an operator asked. `schedules` are those that its code declares.
+
+    Of its kinds: `gates` are those that a claim pays for, `priced_by_payload` those that are paid for after it,
+    `alone_kinds` those that run with nothing beside them, `closed_kinds` those that it takes no more because handlers
+    would not end. It finds new jobs within `poll_ms`, at once if `wakes_proven`. `loops` are the instants, in
+    microseconds, at which its background loops last succeeded.
     """
 
     host_id: str
@@ -49,6 +55,13 @@ class ProcessInfo:
     offered: dict[str, int] = field(default_factory=dict)
     quiet: bool = False
     schedules: tuple[str, ...] = ()
+    gates: tuple[Gate, ...] = ()
+    priced_by_payload: tuple[str, ...] = ()
+    alone_kinds: tuple[str, ...] = ()
+    closed_kinds: tuple[str, ...] = ()
+    poll_ms: float = 500.0
+    wakes_proven: bool = True
+    loops: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

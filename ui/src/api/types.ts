@@ -59,7 +59,7 @@ export type JobDetail = JobRow & {
   children_total: number
 }
 
-export type LogLine = { at: string; level: string; message: string; attempt?: number | null; fields?: Record<string, unknown> | null }
+export type LogLine = { at: string; attempt: number; fence: number; seq: number; level: string; logger: string; message: string; skipped: number }
 export type Blocker = { code: string; text: string; since: string | null; until: string | null; remedy: string | null }
 export type Kind = { queue: string; kind: string; waiting: number; in_progress: number; dead: number; served: boolean }
 export type Group = { fingerprint: string; sample: string; count: number; kinds: string[]; queues: string[]; first: string; last: string; ids: string[] }

@@ -60,7 +60,7 @@ export function Dead() {
 function Groups() {
   const read = useGroups('dead', true)
   const may = useMay('operate')
-  const [asked, setAsked] = useState<{ action: Action; filter: JobFilter } | null>(null)
+  const [asked, setAsked] = useState<{ action: Action; ids: string[] } | null>(null)
   return (
     <section className="panel">
       <Loaded read={read}>
@@ -82,10 +82,10 @@ function Groups() {
                   </div>
                   {may && (
                     <span className="group-acts">
-                      <Button icon="retries" onClick={() => setAsked({ action: 'retry', filter: groupFilter(group) })}>
-                        Retry group
+                      <Button icon="retries" onClick={() => setAsked({ action: 'retry', ids: group.ids })}>
+                        {group.ids.length < group.count ? `Retry newest ${whole(group.ids.length)}` : 'Retry group'}
                       </Button>
-                      <Button tone="quiet" icon="trash" aria-label="Delete group" onClick={() => setAsked({ action: 'delete', filter: groupFilter(group) })} />
+                      <Button tone="quiet" icon="trash" aria-label="Delete group" onClick={() => setAsked({ action: 'delete', ids: group.ids })} />
                     </span>
                   )}
                 </li>
@@ -94,7 +94,7 @@ function Groups() {
           )
         }
       </Loaded>
-      {asked && <ActDialog action={asked.action} targets={{ filter: asked.filter }} close={() => setAsked(null)} done={() => void read.refetch()} />}
+      {asked && <ActDialog action={asked.action} targets={{ ids: asked.ids }} close={() => setAsked(null)} done={() => void read.refetch()} />}
     </section>
   )
 }
@@ -102,10 +102,6 @@ function Groups() {
 // What a group's errors have in common up to the first thing that may differ: a number, an id, quoted text.
 function common(group: Group): string {
   return firstLine(group.sample).split(/["'0-9]/, 1)[0]!.trim()
-}
-
-function groupFilter(group: Group): JobFilter {
-  return { status: ['dead'], kind: group.kinds, queue: group.queues, ...(common(group) ? { error: common(group) } : {}) }
 }
 
 function query(group: Group): string {

@@ -1,21 +1,19 @@
 import { path } from '../../api/client'
 import { useRead } from '../../api/queries'
-import type { Blocker, JobDetail } from '../../api/types'
+import type { Blocker, JobDetail, Listed } from '../../api/types'
 import { Icon } from '../../parts/icons'
 import { Text } from '../../parts/text'
 import { Countdown, Time } from '../../parts/time'
 import { now } from '../../lib/time'
-
-type Answer = Blocker[] | { items?: Blocker[]; blockers?: Blocker[] }
 
 // Codes that say that all is well, or that time will do it.
 const CALM = new Set(['running', 'ready', 'finished', 'scheduled', 'idle'])
 
 /** Why the job does not run at the moment, most final first, each with what to do about it. */
 export function Explain({ job }: { job: JobDetail }) {
-  const read = useRead<Answer>(['job', job.id, 'explain'], path('jobs', job.id, 'explain'), undefined, { keep: false })
+  const read = useRead<Listed<Blocker>>(['job', job.id, 'explain'], path('jobs', job.id, 'explain'), undefined, { keep: false })
   if (!read.data) return null
-  const blockers = Array.isArray(read.data) ? read.data : (read.data.items ?? read.data.blockers ?? [])
+  const blockers = read.data.items
   if (!blockers.length || (job.status === 'dead' && blockers.every((one) => one.code === 'finished'))) return null
   const title = job.status === 'in_progress' ? 'What it does' : job.status === 'dead' ? 'Why it ended' : 'Why it waits'
   return (

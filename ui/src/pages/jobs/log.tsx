@@ -6,7 +6,7 @@ import { Text } from '../../parts/text'
 
 /** The tail of what the handler logged. */
 export function Log({ job }: { job: JobDetail }) {
-  const read = useRead<Page<LogLine>>(['job', job.id, 'log'], path('jobs', job.id, 'log'), undefined, { enabled: job.log_count > 0, keep: false })
+  const read = useRead<Page<LogLine>>(['job', job.id, 'log'], path('jobs', job.id, 'log'), { limit: 500 }, { enabled: job.log_count > 0, keep: false })
   const lines = read.data?.items ?? []
   if (!lines.length) return null
   return (
@@ -18,13 +18,9 @@ export function Log({ job }: { job: JobDetail }) {
       <pre className="code log" tabIndex={0}>
         {lines.map((line, i) => (
           <span key={i} className={`log-${line.level.toLowerCase()}`}>
+            {line.skipped > 0 && <span className="warn">… {line.skipped} lines left out{'\n'}</span>}
+            {i > 0 && lines[i - 1]!.attempt !== line.attempt && <span className="faint">— attempt {line.attempt}{'\n'}</span>}
             <span className="faint">{clock(new Date(line.at))}</span> <span className="level">{line.level.toUpperCase().padEnd(7)}</span> <Text>{line.message}</Text>
-            {line.fields && Object.keys(line.fields).length > 0 && (
-              <span className="faint">
-                {' '}
-                <Text>{JSON.stringify(line.fields)}</Text>
-              </span>
-            )}
             {'\n'}
           </span>
         ))}

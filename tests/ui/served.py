@@ -18,11 +18,11 @@ _ADDRESS = re.compile(r"serving .* on (http://\S+)")
 
 
 @contextmanager
-def served(database: str, log: Path, *options: str) -> Iterator[str]:
+def served(database: str, log: Path, *options: str, port: int = 0) -> Iterator[str]:
     """The URL of the dashboard of a server over `database`, which ends with the block."""
     with log.open("wb") as told:
         process = subprocess.Popen(
-            [sys.executable, "-m", "forge_jobs", "serve", "--port", "0", "--database", database, *options],
+            [sys.executable, "-m", "forge_jobs", "serve", "--port", str(port), "--database", database, *options],
             stdin=subprocess.DEVNULL,
             stdout=told,
             stderr=told,

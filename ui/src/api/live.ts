@@ -63,9 +63,14 @@ export function startLive(client: QueryClient): () => void {
     window.clearTimeout(retry)
     if (source || document.hidden) return
     source = new EventSource(apiUrl('events'), { withCredentials: true })
-    source.onopen = () => become('live')
+    source.onopen = () => {
+      const away = state === 'polling'
+      become('live')
+      if (away) void client.invalidateQueries()
+    }
     source.onerror = () => {
       // The browser tries again by itself unless the answer was an error.
+      if (state === 'live') void client.invalidateQueries() // is the server away, or only the stream?
       become('polling')
       if (source?.readyState === EventSource.CLOSED) {
         close()

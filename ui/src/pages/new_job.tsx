@@ -98,7 +98,7 @@ export function NewJob({ close }: { close: () => void }) {
         </div>
         {failed && <ProblemLine problem={failed} />}
         <footer>
-          <Button onClick={close}>Cancel</Button>
+          <Button onClick={close}>Back</Button>
           <Button type="submit" tone="primary" busy={busy} disabled={!kind.trim() || fault !== null}>
             Add
           </Button>

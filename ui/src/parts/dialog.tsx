@@ -79,7 +79,7 @@ export function Confirm({ title, children, act, danger, ready = true, close, run
         <div className="dialog-text">{children}</div>
         {failed && <ProblemLine problem={failed} />}
         <footer>
-          <Button onClick={close}>Cancel</Button>
+          <Button onClick={close}>Back</Button>
           <Button type="submit" tone={danger ? 'danger' : 'primary'} busy={busy} disabled={!ready} autoFocus>
             {act}
           </Button>

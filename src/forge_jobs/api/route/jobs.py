@@ -12,7 +12,7 @@ from forge_jobs.api.endpoint import api_router, endpoint
 from forge_jobs.api.filter import job_filter
 from forge_jobs.api.identity import Role
 from forge_jobs.api.model.common import Page, PageQuery
-from forge_jobs.api.model.job import EventPage, LogLine, JobPage, JobsQuery
+from forge_jobs.api.model.job import EventPage, JobPage, JobsQuery, LogLine
 from forge_jobs.api.model.job import JobDetail as JobDetailModel
 from forge_jobs.ids import JobId
 from forge_jobs.redact import redact_payload

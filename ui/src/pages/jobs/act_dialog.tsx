@@ -93,7 +93,7 @@ export function ActDialog({ action, targets, close, done }: Props) {
           </>
         ) : (
           <>
-            <Button onClick={close}>Cancel</Button>
+            <Button onClick={close}>Back</Button>
             <Button tone={look.danger ? 'danger' : 'primary'} busy={busy} disabled={!count} onClick={() => void run()} data-confirm>
               {title}
             </Button>

@@ -190,7 +190,7 @@ export function ScheduleForm({ schedule, close }: { schedule: Schedule | null; c
         </details>
         {failed && <ProblemLine problem={failed} />}
         <footer>
-          <Button onClick={close}>Cancel</Button>
+          <Button onClick={close}>Back</Button>
           <Button type="submit" tone="primary" busy={busy} disabled={!ready}>
             Save
           </Button>

@@ -52,8 +52,8 @@ PREFIX = "/api/v1"
 ROUTERS = tuple(
     part.router
     for part in (
-        groups, explain, operations, enqueue, jobs, job_acts, queues, queue_acts, schedules, schedule_acts, limits, limit_acts,
-        workers, worker_acts, overview, events, store, audit, login,
+        groups, explain, operations, enqueue, jobs, job_acts, queues, queue_acts, schedules, schedule_acts, limits,
+        limit_acts, workers, worker_acts, overview, events, store, audit, login,
     )
 )  # fmt: skip
 _NO_CONFIG = ApiConfig()

@@ -73,12 +73,15 @@ class LogLine(Shown):
     """A line of a job's log. `skipped`: so many lines were dropped right before it, as the log is bounded."""
 
     at: datetime
-    attempt: int
-    fence: int
-    seq: int
+    type: Literal["log"]
     level: str
     logger: str
     message: str
+    queue: str
+    kind: str
+    job_id: str
+    attempt: int
+    fence: int
     skipped: int
 
 

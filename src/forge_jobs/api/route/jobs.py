@@ -12,7 +12,7 @@ from forge_jobs.api.endpoint import api_router, endpoint
 from forge_jobs.api.filter import job_filter
 from forge_jobs.api.identity import Role
 from forge_jobs.api.model.common import Page, PageQuery
-from forge_jobs.api.model.job import EventPage, LogLine, JobPage, JobsQuery
+from forge_jobs.api.model.job import EventPage, JobPage, JobsQuery, LogLine
 from forge_jobs.api.model.job import JobDetail as JobDetailModel
 from forge_jobs.ids import JobId
 from forge_jobs.redact import redact_payload
@@ -45,8 +45,9 @@ async def show_job(call: Caller, id: str) -> Json:
     detail = await find_job(call, id)
     timeline = await call.storage.events.of_job(detail.row.id)
     children = await call.storage.jobs.list_jobs(JobFilter(parent=detail.row.id), limit=CHILDREN_SHOWN)
-    shown = {
-        **view.job_detail(detail, timeline),
+    shown = view.job_detail(detail, timeline)
+    del shown["log"]  # which has a route of its own
+    shown |= {
         **payload_text(detail.row.payload_text),
         "trace": detail.trace,
         "log_count": len(await call.storage.logs.of_job(detail.row.id, limit=LOG_LINES)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
@@ -81,7 +82,17 @@ def openapi() -> dict[str, Any]:
     return _api().openapi()
 
 
+def routes() -> list[tuple[str, str]]:
+    """Every route that there is, as method and path."""
+    found = []
+    for path, methods in openapi()["paths"].items():
+        found += [(method.upper(), path) for method in methods]
+    return [*found, ("GET", "/openapi.json")]
+
+
+@cache
 def _api() -> FastAPI:
+    """The routes. They keep nothing of a store: what they need comes with each request."""
     api = FastAPI(
         title="forge-jobs",
         version=__version__,

@@ -43,7 +43,7 @@ from forge_jobs.api.route import (
 )
 from forge_jobs.api.services import Services
 from forge_jobs.api.stream import Hub
-from forge_jobs.storage.error import ForgeError, InvalidInput, NotFound
+from forge_jobs.storage.error import ForgeError
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.version import __version__
 
@@ -132,7 +132,7 @@ async def _on_validation(request: Request, error: Exception) -> Response:
 
 async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ForgeError)
-    if not isinstance(error, (InvalidInput, NotFound)):
+    if problem_of(error).status_code >= 500:
         log.warning("api_store request_id=%s error=%r", request.scope["forge.request_id"], error)
     return refusal(problem_of(error), request.scope["forge.request_id"])
 

@@ -9,16 +9,14 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from forge_jobs.api.problem import Problem, document
 from forge_jobs.clock import format_instant
 
 
-class Json(Response):
+class Json(JSONResponse):
     """A JSON document."""
-
-    media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
         return encode(content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
@@ -43,7 +44,7 @@ from forge_jobs.api.route import (
 )
 from forge_jobs.api.services import Services
 from forge_jobs.api.stream import Hub
-from forge_jobs.storage.error import ForgeError, InvalidInput, NotFound
+from forge_jobs.storage.error import ForgeError
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.version import __version__
 
@@ -53,8 +54,8 @@ PREFIX = "/api/v1"
 ROUTERS = tuple(
     part.router
     for part in (
-        groups, explain, operations, enqueue, jobs, job_acts, queues, queue_acts, schedules, schedule_acts, limits, limit_acts,
-        workers, worker_acts, overview, events, store, audit, login,
+        groups, explain, operations, enqueue, jobs, job_acts, queues, queue_acts, schedules, schedule_acts, limits,
+        limit_acts, workers, worker_acts, overview, events, store, audit, login,
     )
 )  # fmt: skip
 _NO_CONFIG = ApiConfig()
@@ -82,7 +83,17 @@ def openapi() -> dict[str, Any]:
     return _api().openapi()
 
 
+def routes() -> list[tuple[str, str]]:
+    """Every route that there is, as method and path."""
+    found = []
+    for path, methods in openapi()["paths"].items():
+        found += [(method.upper(), path) for method in methods]
+    return [*found, ("GET", "/openapi.json")]
+
+
+@cache
 def _api() -> FastAPI:
+    """The routes. They keep nothing of a store: what they need comes with each request."""
     api = FastAPI(
         title="forge-jobs",
         version=__version__,
@@ -123,7 +134,7 @@ async def _on_validation(request: Request, error: Exception) -> Response:
 
 async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ForgeError)
-    if not isinstance(error, (InvalidInput, NotFound)):
+    if problem_of(error).status_code >= 500:
         log.warning("api_store request_id=%s error=%r", request.scope["forge.request_id"], error)
     return refusal(problem_of(error), request.scope["forge.request_id"])
 

@@ -79,6 +79,17 @@ def _whole(value: Any) -> Any:
 
 
 Instant = Annotated[datetime, BeforeValidator(_instant), Field(json_schema_extra={"format": "date-time"})]
+Name = Annotated[
+    str,
+    Field(
+        json_schema_extra={
+            "pattern": rf"^[A-Za-z0-9_][A-Za-z0-9_.:-]{{0,{limits.NAME_LENGTH - 1}}}$",
+            "minLength": 1,
+            "maxLength": limits.NAME_LENGTH,
+        }
+    ),
+]
+"""A name of a queue, kind, schedule or scope; checked where all of them are."""
 WholeText = Annotated[int, BeforeValidator(_whole)]
 Limit = Annotated[WholeText, Field(ge=1, le=limits.PAGE, description="At most this many.")]
 Cursor = Annotated[str, Field(max_length=512, description="`next_cursor` of the page before.")]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from forge_jobs import limits
-from forge_jobs.api.model.common import Asked, Cursor, Given, Instant, Limit, Page, Shown
+from forge_jobs.api.model.common import Asked, Cursor, Given, Instant, Limit, Name, Page, Shown
 from forge_jobs.storage.types.job import DeadReason, JobStatus
 
 ACTIONS = Literal["retry", "cancel", "delete", "run_now"]
@@ -73,12 +73,15 @@ class LogLine(Shown):
     """A line of a job's log. `skipped`: so many lines were dropped right before it, as the log is bounded."""
 
     at: datetime
-    attempt: int
-    fence: int
-    seq: int
+    type: Literal["log"]
     level: str
     logger: str
     message: str
+    queue: str
+    kind: str
+    job_id: str
+    attempt: int
+    fence: int
     skipped: int
 
 
@@ -159,9 +162,9 @@ class KindRow(Shown):
 class EnqueueBody(Given):
     """A job to add. Durations are seconds; give `run_at` or `delay`, `expires_at` or `ttl`."""
 
-    kind: str
+    kind: Name
     payload: Any = Field(default_factory=dict)
-    queue: str | None = None
+    queue: Name | None = None
     priority: int = Field(default=0, ge=limits.PRIORITY[0], le=limits.PRIORITY[1])
     max_attempts: int | None = Field(default=None, ge=limits.MAX_ATTEMPTS[0], le=limits.MAX_ATTEMPTS[1])
     dedupe_key: str | None = Field(default=None, min_length=1, max_length=limits.DEDUPE_KEY_LENGTH)
@@ -203,7 +206,7 @@ class PatchJobBody(Given):
     priority: int | None = Field(default=None, ge=limits.PRIORITY[0], le=limits.PRIORITY[1])
     run_at: Instant | None = None
     max_attempts: int | None = Field(default=None, ge=limits.MAX_ATTEMPTS[0], le=limits.MAX_ATTEMPTS[1])
-    queue: str | None = None
+    queue: Name | None = None
     expires_at: Instant | None = None
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from forge_jobs import limits
-from forge_jobs.api.model.common import Given, Instant, Shown
+from forge_jobs.api.model.common import Given, Instant, Name, Shown
 
 
 class Backoff(Shown):
@@ -70,7 +70,7 @@ class Queue(QueueSettings):
 
     counts: QueueCounts
     shares: list[QueueShare]
-    unassigned: int
+    unassigned: int | None
     slots_open: int
     slots_busy: int
     unserved: bool
@@ -100,7 +100,7 @@ class QueueChange(Given):
 class NewQueue(QueueChange):
     """A queue to make."""
 
-    name: str
+    name: Name
 
 
 class PauseBody(Given):
@@ -264,7 +264,7 @@ class RateLimit(Shown):
 class CleanupBody(Given):
     """What to remove. With `queue` only finished jobs of that queue."""
 
-    queue: str | None = None
+    queue: Name | None = None
     done_older_days: float | None = Field(default=None, ge=limits.RETENTION_DAYS[0], le=limits.RETENTION_DAYS[1])
     dead_older_days: float | None = Field(default=None, ge=limits.RETENTION_DAYS[0], le=limits.RETENTION_DAYS[1])
 
@@ -285,11 +285,11 @@ class CleanupAnswer(Shown):
 class NewSchedule(Given):
     """A schedule to add."""
 
-    name: str
-    kind: str
+    name: Name
+    kind: Name
     expr: str
     payload: Any = Field(default_factory=dict)
-    queue: str | None = None
+    queue: Name | None = None
     zone: str = "UTC"
     gap: str = "shift"
     fold: str = "first"
@@ -308,10 +308,10 @@ class NewSchedule(Given):
 class PatchSchedule(Given):
     """What to change of a schedule; what is not given stays."""
 
-    kind: str | None = None
+    kind: Name | None = None
     expr: str | None = None
     payload: Any = None
-    queue: str | None = None
+    queue: Name | None = None
     zone: str | None = None
     gap: str | None = None
     fold: str | None = None

@@ -45,8 +45,9 @@ async def show_job(call: Caller, id: str) -> Json:
     detail = await find_job(call, id)
     timeline = await call.storage.events.of_job(detail.row.id)
     children = await call.storage.jobs.list_jobs(JobFilter(parent=detail.row.id), limit=CHILDREN_SHOWN)
-    shown = {
-        **view.job_detail(detail, timeline),
+    shown = view.job_detail(detail, timeline)
+    del shown["log"]  # which has a route of its own
+    shown |= {
         **payload_text(detail.row.payload_text),
         "trace": detail.trace,
         "log_count": len(await call.storage.logs.of_job(detail.row.id, limit=LOG_LINES)),

@@ -64,6 +64,9 @@ _TEXT: Final = [
     "edited",
     "reason",
     "job_id",
+    "parent",
+    "schedule",
+    "wish",
     "metric",
     "metrics",
 ]
@@ -108,6 +111,8 @@ _BIGINT: Final = [
     "fired_at",
     "fire_at",
     "scheduled_at",
+    "expires_at",
+    "max_attempts",
     "through",
     "was",
     "anew",

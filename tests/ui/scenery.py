@@ -65,7 +65,7 @@ async def furnish(storage: Storage) -> None:
          for n in range(5)]
         + [EnqueueRequest("ledger.close", {"day": n}, queue="billing") for n in range(3)]
         + [EnqueueRequest("image.resize", {"file": "a.jpg"}, queue="images")]
-        + [EnqueueRequest("mail.send", HOSTILE_PAYLOAD, queue="mail", dedupe_key=HOSTILE, tags=["<b>bold</b>"], delay=3600)]
+        + [EnqueueRequest("mail.send", HOSTILE_PAYLOAD, queue="mail", dedupe_key=HOSTILE, tags=["<b>b</b>"], delay=99)]
     )  # fmt: skip
     await storage.schedules.add(ScheduleDeclaration("nightly", "report.build", "30 2 * * *", zone="Europe/Berlin"))
     await storage.rate_limits.add(RateLimitDeclaration(scope="smtp", capacity=50, refill_per_s=1))

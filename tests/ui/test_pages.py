@@ -89,7 +89,7 @@ async def test_text_from_the_store_stays_text(page: Watched) -> None:
     main = page.page.locator("main")
     await expect(main).to_contain_text(HOSTILE)
     await expect(main).to_contain_text("<img src=x onerror='window.hacked=2'>")
-    await expect(main).to_contain_text("<b>bold</b>")
+    await expect(main).to_contain_text("<b>b</b>")
     await expect(main).to_contain_text("123456789012345678901234567890")
     await expect(main).to_contain_text("[redacted]")
     await expect(main).not_to_contain_text("hunter2")

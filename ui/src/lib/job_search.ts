@@ -31,6 +31,7 @@ export function readSearch(line: string): Search {
   let id: string | null = null
   for (const [whole, name, quoted, word] of line.matchAll(WORD)) {
     const value = quoted !== undefined ? quoted.replace(/\\(.)/g, '$1') : (word ?? '')
+    if (name && value === '') continue // the value is still to be typed
     if (!name) bare.push(value)
     else if (name === 'queue' || name === 'kind') filter[name] = [...(filter[name] ?? []), value]
     else if (name === 'status') filter.status = [...(filter.status ?? []), value]

@@ -5,7 +5,7 @@ import type { Line } from '../api/types'
 import { bytes, compact, milliseconds, percent } from '../lib/format'
 import { useParams } from '../lib/hash_router'
 import { useWindow, type Window } from '../lib/range'
-import { Chart, type Series } from '../parts/chart'
+import { BYTES, Chart, MILLISECONDS, type Series } from '../parts/chart'
 import { JobCharts } from '../parts/job_charts'
 import { PageHead } from '../parts/page_head'
 import { RangeBar } from '../parts/range_bar'
@@ -71,7 +71,7 @@ function Resources({ window, zoom }: Zoomed) {
                 note={hosts.length > shown.length ? `the newest ${shown.length} of ${hosts.length} processes` : undefined}
                 times={times}
                 format={one.format}
-                binary={one.format === bytes}
+                units={one.format === bytes ? BYTES : one.format === milliseconds ? MILLISECONDS : undefined}
                 group="page"
                 zoom={zoom}
                 series={shown.map((host, i): Series => ({ label: label(names.get(host) ?? host, i, shown, names), colour: ((i % 6) + 1) as Series['colour'], values: valuesOf(answer.lines, one.metric, one.part, times, null, host) }))}
@@ -116,7 +116,7 @@ export function StoreCharts({ window, zoom }: Zoomed) {
                 title={TITLES[line.metric] ?? line.metric.replaceAll('_', ' ')}
                 times={times}
                 format={FORMATS[line.unit] ?? compact}
-                binary={line.unit === 'bytes'}
+                units={line.unit === 'bytes' ? BYTES : undefined}
                 group="page"
                 zoom={zoom}
                 series={[{ label: 'mean', colour: 1, values: valuesOf(answer.lines, line.metric, 'mean', times), fill: true }]}

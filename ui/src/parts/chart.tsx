@@ -7,13 +7,16 @@ import { Button } from './button'
 
 export type Series = { label: string; colour: 1 | 2 | 3 | 4 | 5 | 6; values: (number | null)[]; fill?: boolean; dash?: boolean }
 
+export const BYTES = [1024, 1024 ** 2, 1024 ** 3, 1024 ** 4]
+export const MILLISECONDS = [1_000, 60_000, 3_600_000, 86_400_000]
+
 type Props = {
   title: string
   times: number[]
   series: Series[]
   format: (value: number | null) => string
-  /** Ticks are round in units of 1024 instead of 1000. */
-  binary?: boolean
+  /** Ticks are round in the largest of these that fits, as of minutes and of hours. */
+  units?: readonly number[]
   /** Charts with one name share their crosshair. */
   group?: string
   zoom?: (fromS: number, toS: number) => void
@@ -22,9 +25,9 @@ type Props = {
 }
 
 /** Axis from 0 to a round number: ticks are 1, 2 or 5 times a power of ten, three to six of them. */
-export function niceTicks(max: number, binary = false): number[] {
+export function niceTicks(max: number, units: readonly number[] = []): number[] {
   const top = max > 0 ? max : 1
-  const unit = binary ? 1024 ** Math.max(0, Math.floor(Math.log(top) / Math.log(1024))) : 1
+  const unit = units.findLast((one) => one <= top) ?? 1
   const power = 10 ** Math.floor(Math.log10(top / unit / 4))
   const step = unit * ([1, 2, 5, 10].map((m) => m * power).find((s) => top / unit / s <= 5) ?? 10 * power)
   return Array.from({ length: Math.ceil(top / step - 1e-9) + 1 }, (_, i) => i * step)
@@ -36,7 +39,7 @@ function colours(count: number): string[] {
 }
 
 /** Lines over time. Drag zooms, the legend hides lines, and the same numbers are there as a table. */
-export function Chart({ title, times, series, format, binary, group, zoom, height = 168, note }: Props) {
+export function Chart({ title, times, series, format, units, group, zoom, height = 168, note }: Props) {
   const host = useRef<HTMLDivElement>(null)
   const plot = useRef<uPlot | null>(null)
   const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set())
@@ -47,7 +50,7 @@ export function Chart({ title, times, series, format, binary, group, zoom, heigh
   latest.current = { format, zoom }
   const shown = series.filter((one) => !hidden.has(one.label))
   const max = Math.max(0, ...shown.flatMap((one) => one.values.map((v) => v ?? 0)))
-  const ticks = niceTicks(max, binary)
+  const ticks = niceTicks(max, units)
   const top = useRef(ticks)
   top.current = ticks
   const empty = !series.some((one) => one.values.some((v) => v !== null))

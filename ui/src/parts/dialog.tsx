@@ -14,6 +14,8 @@ export function Dialog({ title, close, children, side, wide }: Props) {
     const dialog = element.current
     const before = document.activeElement
     dialog?.showModal()
+    // The first field, else what one came to press, rather than the button that closes.
+    dialog?.querySelector<HTMLElement>('.dialog-body :is(input, textarea, select), footer .button:is(.primary, .danger)')?.focus()
     return () => {
       dialog?.close()
       if (before instanceof HTMLElement) before.focus()

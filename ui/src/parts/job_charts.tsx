@@ -2,7 +2,7 @@ import { useMemo } from 'react'
 import { ratesOf, timesOf, useSeries, valuesOf } from '../api/series'
 import { compact, milliseconds } from '../lib/format'
 import type { Window } from '../lib/range'
-import { Chart } from './chart'
+import { Chart, MILLISECONDS } from './chart'
 import { Loaded } from './states'
 
 type Props = { window: Window; zoom: (fromS: number, toS: number) => void; queue?: string; all?: boolean }
@@ -39,12 +39,12 @@ function Drawn({ lines, times, bucketS, zoom, all }: Drawn) {
       ),
     [lines, times],
   )
-  const titles = ['Waited', 'Ran', 'From add to done']
+  const titles = ['Waited', 'Ran', 'Added to done']
   return (
     <div className={all ? 'charts' : 'charts wide-first'}>
       <Chart title="Throughput" times={times} series={rates} format={perSecond} group="page" zoom={zoom} height={all ? 168 : 200} />
       {latencies.map((series, i) => (
-        <Chart key={titles[i]} title={titles[i]!} times={times} series={series} format={milliseconds} group="page" zoom={zoom} height={all ? 168 : 132} />
+        <Chart key={titles[i]} title={titles[i]!} times={times} series={series} format={milliseconds} units={MILLISECONDS} group="page" zoom={zoom} height={all ? 168 : 132} />
       ))}
     </div>
   )

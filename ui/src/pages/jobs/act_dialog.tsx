@@ -94,7 +94,7 @@ export function ActDialog({ action, targets, close, done }: Props) {
         ) : (
           <>
             <Button onClick={close}>Back</Button>
-            <Button tone={look.danger ? 'danger' : 'primary'} busy={busy} disabled={!count} onClick={() => void run()} data-confirm>
+            <Button tone={look.danger ? 'danger' : 'primary'} busy={busy} disabled={!count} autoFocus onClick={() => void run()}>
               {title}
             </Button>
           </>

@@ -7,7 +7,7 @@ import { Countdown, Time } from '../../parts/time'
 import { now } from '../../lib/time'
 
 // Codes that say that all is well, or that time will do it.
-const CALM = new Set(['running', 'ready', 'finished', 'scheduled', 'idle'])
+const CALM = new Set(['running', 'ready', 'finished', 'scheduled', 'idle', 'retry_wait', 'throttle_wait', 'rate_limited', 'slots_busy', 'behind_others', 'runs_alone', 'poll_mode'])
 
 /** Why the job does not run at the moment, most final first, each with what to do about it. */
 export function Explain({ job }: { job: JobDetail }) {
@@ -37,7 +37,7 @@ export function Explain({ job }: { job: JobDetail }) {
                 )}
                 {one.until && Date.parse(one.until) > now() && (
                   <>
-                    · for another <Countdown until={one.until} />
+                    for another <Countdown until={one.until} />
                   </>
                 )}
               </p>

@@ -1,6 +1,7 @@
 import { path } from '../../api/client'
 import { useRead } from '../../api/queries'
 import type { JobDetail, LogLine, Page } from '../../api/types'
+import { counted } from '../../lib/text'
 import { clock } from '../../lib/time'
 import { Text } from '../../parts/text'
 
@@ -13,7 +14,7 @@ export function Log({ job }: { job: JobDetail }) {
     <section className="panel">
       <header className="panel-head">
         <h2>Log</h2>
-        <span className="faint num">{job.log_count} lines</span>
+        <span className="faint num">{counted(job.log_count, 'line')}</span>
       </header>
       <pre className="code log" tabIndex={0}>
         {lines.map((line, i) => (

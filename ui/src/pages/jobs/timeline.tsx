@@ -16,7 +16,7 @@ export function Timeline({ job }: { job: JobDetail }) {
         <h2>Timeline</h2>
       </header>
       {events.length === 0 ? (
-        <p className="panel-text faint">Events are written every two seconds.</p>
+        <p className="panel-text faint">No events yet. They are written every two seconds.</p>
       ) : (
         <ol className="timeline">
           {events.map((event, i) => (

@@ -23,6 +23,9 @@ def postgres() -> Iterator[Server]:
 @pytest.fixture(params=BACKENDS)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty store of each backend in turn."""
+    if request.param == "memory":
+        yield "sqlite:///:memory:"
+        return
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/jobs.db"
         return

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,9 +28,16 @@ class Live:
         self._environment = environment or {}
 
     def __enter__(self) -> Self:
-        self.made: Furnished = asyncio.run(self._furnish())
+        with ThreadPoolExecutor(1) as thread:  # a test may be in an event loop of its own
+            self.made: Furnished = thread.submit(asyncio.run, self._furnish()).result()
         program = Path(sys.executable).with_name("forge-jobs")
-        environment = {**os.environ, "FORGE_DATABASE_URL": self.url, "FORGE_LOG_LEVEL": "warning", **self._environment}
+        environment = {
+            **os.environ,
+            "FORGE_DATABASE_URL": self.url,
+            "FORGE_LOG_LEVEL": "warning",
+            "FORGE_EVENT_FLUSH_S": "0.05",
+            **self._environment,
+        }
         self._process = subprocess.Popen(
             [program, "serve", "--port", "0", *self._options], env=environment, stdout=subprocess.PIPE, text=True
         )
@@ -43,13 +51,17 @@ class Live:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.send_signal(signal.SIGTERM)
+        self.stop()
         try:
             assert self._process.wait(15) == 0
         finally:
             self._process.kill()
             assert self._process.stdout is not None
             self._process.stdout.close()
+
+    def stop(self) -> None:
+        """Ask it to end."""
+        self._process.send_signal(signal.SIGTERM)
 
     @property
     def alive(self) -> bool:

@@ -114,10 +114,10 @@ def test_every_route_has_a_row() -> None:
     assert sorted(routes()) == sorted((row.method, row.path) for row in TABLE)
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["memory"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Who may call does not depend on the backend."""
-    yield f"sqlite:///{tmp_path}/jobs.db"
+    yield "sqlite:///:memory:"
 
 
 class Caller:

@@ -17,6 +17,7 @@ from forge_jobs.api.attempts import Attempts
 from forge_jobs.api.authenticate import Authenticator
 from forge_jobs.api.config import ApiConfig
 from forge_jobs.api.guard import Guard
+from forge_jobs.api.methods import methods_of
 from forge_jobs.api.operations import Operations
 from forge_jobs.api.pages import page_routes
 from forge_jobs.api.problem import CODE_OF_STATUS, Problem, problem_of, problem_of_validation
@@ -51,6 +52,7 @@ from forge_jobs.version import __version__
 log = logging.getLogger("forge_jobs.api")
 
 PREFIX = "/api/v1"
+FAULT = "something went wrong here; the server's log says what"
 ROUTERS = tuple(
     part.router
     for part in (
@@ -109,6 +111,7 @@ def _api() -> FastAPI:
     api.add_exception_handler(HTTPException, _on_http)
     api.add_exception_handler(RequestValidationError, _on_validation)
     api.add_exception_handler(ForgeError, _on_error)
+    api.add_exception_handler(Exception, _on_fault)
     return api
 
 
@@ -122,7 +125,9 @@ async def _on_http(request: Request, error: Exception) -> Response:
         code = CODE_OF_STATUS.get(error.status_code, "validation")
         details = {404: "there is nothing here", 405: f"{request.method} is not known here"}
         detail = details.get(error.status_code, "the request cannot be read")
-        headers = {"Allow": ", ".join(_allowed(request))} if error.status_code == 405 else error.headers
+        headers = (
+            {"Allow": ", ".join(methods_of(request.app, request.scope))} if error.status_code == 405 else error.headers
+        )
         problem = Problem(code, detail, headers=headers)
     return refusal(problem, request.scope["forge.request_id"])
 
@@ -139,15 +144,6 @@ async def _on_error(request: Request, error: Exception) -> Response:
     return refusal(problem_of(error), request.scope["forge.request_id"])
 
 
-def _allowed(request: Request) -> list[str]:
-    """The methods that the path knows."""
-    from starlette.routing import Match
-
-    found: set[str] = set()
-    for route in request.app.routes:
-        for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
-            if route.matches({**request.scope, "method": method})[0] is Match.FULL:
-                found.add(method)
-    if "GET" in found:
-        found |= {"HEAD"}
-    return sorted(found | {"OPTIONS"})
+async def _on_fault(request: Request, error: Exception) -> Response:
+    """The guard, which the error is raised to all the same, logs it."""
+    return refusal(Problem("internal", FAULT), request.scope["forge.request_id"])

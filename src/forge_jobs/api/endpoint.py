@@ -8,6 +8,7 @@ from typing import Any, Final, get_origin
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,6 +17,21 @@ from forge_jobs.api.body import StrictRequest
 from forge_jobs.api.identity import Identity, Role
 from forge_jobs.api.model.common import ProblemModel
 from forge_jobs.api.problem import Problem, invalid
+
+
+class JobIdConvertor(Convertor[str]):
+    """What can be a job id at all, so that `/jobs/actions` is not looked for among jobs."""
+
+    regex = "[0-9A-Za-z]{26}"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("job", JobIdConvertor())
 
 Endpoint = Callable[..., Awaitable[Response]]
 

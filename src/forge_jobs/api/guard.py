@@ -14,13 +14,16 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
+from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
 from forge_jobs import limits
 from forge_jobs.api.answer import refusal
 from forge_jobs.api.config import ApiConfig
+from forge_jobs.api.methods import methods_of
 from forge_jobs.api.origin import check_origin, host_name
 from forge_jobs.api.problem import Problem
 from forge_jobs.api.services import Services
@@ -51,7 +54,7 @@ HEADERS: Final = {
 class Guard:
     """An ASGI app around the API."""
 
-    def __init__(self, app: ASGIApp, storage: Storage, config: ApiConfig, services: Services) -> None:
+    def __init__(self, app: Starlette, storage: Storage, config: ApiConfig, services: Services) -> None:
         self._app = app
         self._storage = storage
         self._config = config
@@ -107,6 +110,9 @@ class Guard:
         scope["forge.identity"] = await self._services.authenticator.identify(connection, needed=not is_open)
         if method not in SAFE:
             receive = _checked_body(headers, receive, _most(path, self._config))
+        if method == "OPTIONS":
+            await self._options(scope, receive, answer)
+            return
         if method == "HEAD":
             scope["method"] = "GET"
             answer.bodiless = True
@@ -114,6 +120,13 @@ class Guard:
             await self._app(scope, receive, answer.send)  # a stream keeps no place; streams have a bound of their own
             return
         await self._with_place(scope, receive, answer)
+
+    async def _options(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        """The methods of a path. No word of other sites: nobody's pages but ours may call."""
+        methods = methods_of(self._app, scope)
+        if not methods:
+            raise Problem("not_found", "there is nothing here")
+        await Response(status_code=204, headers={"Allow": ", ".join(methods)})(scope, receive, answer.send)
 
     async def _with_place(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         try:

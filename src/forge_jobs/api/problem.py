@@ -18,6 +18,7 @@ from forge_jobs.storage.error import (
     OutcomeUnknown,
     QueueFull,
     QueueInUse,
+    ReadOnly,
     ScheduleExists,
     StoreFull,
 )
@@ -132,6 +133,8 @@ def problem_of(error: ForgeError) -> Problem:
             return Problem("store_busy", "the store is busy; nothing was changed, try again in a moment")
         case StoreFull():
             return Problem("store_full", "the store has no space left; nothing was changed")
+        case ReadOnly():
+            return Problem("read_only", str(error), reason="read_only")
         case OutcomeUnknown():
             return Problem(
                 "store_unavailable",

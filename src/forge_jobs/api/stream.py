@@ -30,6 +30,8 @@ WAITING: Final = 256
 """A listener that has so many events waiting is too slow, and is dropped."""
 HEARTBEAT_S: Final = 15.0
 TICK_S: Final = 5.0
+RECHECK_S: Final = 60.0
+"""A listener whose token ended is found out after this long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ class Hub:
                     await listener.arrived.wait()
             listener.arrived.clear()
             now = time.monotonic()
-            if now - checked >= 60:
+            if now - checked >= RECHECK_S:
                 checked = now
                 if not await still_admitted():
                     return

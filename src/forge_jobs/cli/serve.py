@@ -87,7 +87,7 @@ def serve(ctx: click.Context, /, **options: Any) -> None:
       forge-jobs serve --workers app:handlers
     """
     order = Order(**options)
-    settings = settings_of(ctx)
+    settings = settings_of(ctx, read_only=order.read_only or None)
     config = _config(order, settings)
     log_to_stderr(settings.log_level, settings.log_format)
     handlers = None if order.workers is None else load_registry(order.workers)

@@ -35,7 +35,7 @@ class Explanation(Shown):
     items: list[BlockerModel]
 
 
-@endpoint(router, "GET", "/jobs/{id}/explain", role=Role.READ, answer=Explanation, tag="jobs")
+@endpoint(router, "GET", "/jobs/{id:job}/explain", role=Role.READ, answer=Explanation, tag="jobs")
 async def explain_job(call: Caller, id: str) -> Json:
     """Why a job does not run at the moment; `ready` if the next claim takes it."""
     job_id = (await find_job(call, id)).row.id

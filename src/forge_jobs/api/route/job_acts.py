@@ -22,7 +22,7 @@ from forge_jobs.view.job import job_row
 router = api_router()
 
 
-@endpoint(router, "PATCH", "/jobs/{id}", role=Role.OPERATE, answer=JobRow, tag="jobs")
+@endpoint(router, "PATCH", "/jobs/{id:job}", role=Role.OPERATE, answer=JobRow, tag="jobs")
 async def change_job(call: Caller, id: str, body: PatchJobBody) -> Json:
     """Change a job that waits; what is not given stays. One that runs or has ended is a conflict."""
     job_id = (await find_job(call, id)).row.id
@@ -39,7 +39,7 @@ async def change_job(call: Caller, id: str, body: PatchJobBody) -> Json:
     return Json(job_row((await find_job(call, job_id)).row))
 
 
-@endpoint(router, "DELETE", "/jobs/{id}", role=Role.OPERATE, answer=DeleteAnswer, tag="jobs")
+@endpoint(router, "DELETE", "/jobs/{id:job}", role=Role.OPERATE, answer=DeleteAnswer, tag="jobs")
 async def delete_job(call: Caller, id: str) -> Json:
     """Remove a job with its history. A running one is asked to stop instead: delete it again once it is dead."""
     job_id = (await find_job(call, id)).row.id
@@ -49,7 +49,7 @@ async def delete_job(call: Caller, id: str) -> Json:
     return Json({"outcome": outcome.value})
 
 
-@endpoint(router, "POST", "/jobs/{id}/retry", role=Role.OPERATE, answer=ActAnswer, tag="jobs")
+@endpoint(router, "POST", "/jobs/{id:job}/retry", role=Role.OPERATE, answer=ActAnswer, tag="jobs")
 async def retry_job(call: Caller, id: str, body: Nothing | None = None) -> Json:
     """Make a failed or dead job pending, due now, with a fresh budget."""
     job_id = (await find_job(call, id)).row.id
@@ -64,7 +64,7 @@ async def retry_job(call: Caller, id: str, body: Nothing | None = None) -> Json:
             return _acted(job_id, False, f"is_{status}")
 
 
-@endpoint(router, "POST", "/jobs/{id}/run-now", role=Role.OPERATE, answer=ActAnswer, tag="jobs")
+@endpoint(router, "POST", "/jobs/{id:job}/run-now", role=Role.OPERATE, answer=ActAnswer, tag="jobs")
 async def run_job_now(call: Caller, id: str, body: Nothing | None = None) -> Json:
     """Make a pending job due now."""
     job_id = (await find_job(call, id)).row.id
@@ -72,7 +72,7 @@ async def run_job_now(call: Caller, id: str, body: Nothing | None = None) -> Jso
     return _acted(job_id, changed, "due" if changed else "not_pending")
 
 
-@endpoint(router, "POST", "/jobs/{id}/cancel", role=Role.OPERATE, answer=ActAnswer, tag="jobs")
+@endpoint(router, "POST", "/jobs/{id:job}/cancel", role=Role.OPERATE, answer=ActAnswer, tag="jobs")
 async def cancel_job(call: Caller, id: str, body: Nothing | None = None) -> Json:
     """End a waiting job, or ask a running one to stop."""
     job_id = (await find_job(call, id)).row.id

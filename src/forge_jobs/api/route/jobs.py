@@ -39,7 +39,7 @@ async def list_jobs(call: Caller, asked: Annotated[JobsQuery, Query()]) -> Json:
     return Json({**view.job_page(page), "total_at_least": None})
 
 
-@endpoint(router, "GET", "/jobs/{id}", role=Role.READ, answer=JobDetailModel, tag="jobs")
+@endpoint(router, "GET", "/jobs/{id:job}", role=Role.READ, answer=JobDetailModel, tag="jobs")
 async def show_job(call: Caller, id: str) -> Json:
     """Everything about one job."""
     detail = await find_job(call, id)
@@ -57,7 +57,7 @@ async def show_job(call: Caller, id: str) -> Json:
     return Json(shown)
 
 
-@endpoint(router, "GET", "/jobs/{id}/events", role=Role.READ, answer=EventPage, tag="jobs")
+@endpoint(router, "GET", "/jobs/{id:job}/events", role=Role.READ, answer=EventPage, tag="jobs")
 async def events_of_job(call: Caller, id: str, asked: Annotated[PageQuery, Query()]) -> Json:
     """What happened to a job, oldest first.
 
@@ -68,7 +68,7 @@ async def events_of_job(call: Caller, id: str, asked: Annotated[PageQuery, Query
     return Json(page_of(events, asked))
 
 
-@endpoint(router, "GET", "/jobs/{id}/log", role=Role.READ, answer=Page[LogLine], tag="jobs")
+@endpoint(router, "GET", "/jobs/{id:job}/log", role=Role.READ, answer=Page[LogLine], tag="jobs")
 async def log_of_job(call: Caller, id: str, asked: Annotated[PageQuery, Query()]) -> Json:
     """What a job logged, oldest first: the newest 500 lines over all its runs."""
     detail = await find_job(call, id)

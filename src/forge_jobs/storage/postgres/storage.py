@@ -164,7 +164,7 @@ async def open_postgres(url: str, *, clock: Clock | None, config: StoreConfig, c
     """Connect, bring the schema up to date if that is allowed, and start the driver."""
     connector = Connector(url, config, StoreClock())
     loop = asyncio.get_running_loop()
-    await loop.run_in_executor(None, _prepare, connector, config, create)
+    await loop.run_in_executor(None, _prepare, connector, config, create and not config.read_only)
     statements = book.load(config.schema)
     driver = PostgresDriver(connector, statements, clock, config)
     return PostgresStorage(driver, PostgresWake(connector, config.schema), masked(url))

@@ -167,14 +167,17 @@ async def open_sqlite(path: str, *, clock: Clock | None, config: StoreConfig, cr
     database = None if path == ":memory:" else Path(path).absolute()
     if database is not None:
         check_not_of_the_parent(database)
-        _check_place(database, config, create=create)
+        _check_place(database, config, create=create and not config.read_only)
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise ConfigError(f"SQLite {sqlite3.sqlite_version} is too old; 3.38 or newer is needed")
     book = load_book(files("forge_jobs.storage.sqlite").joinpath("overlay.sql"), claim.PART)
     if database is not None:
-        if not create:
+        if not create or config.read_only:
             await asyncio.get_running_loop().run_in_executor(None, _check_ours, database)
-        await asyncio.get_running_loop().run_in_executor(None, _migrate, database, config)
+        if config.read_only:
+            await asyncio.get_running_loop().run_in_executor(None, _check_current, database)
+        else:
+            await asyncio.get_running_loop().run_in_executor(None, _migrate, database, config)
     driver = SqliteDriver(database, book, clock or SystemClock(), config)
     if database is None:
         migrate(driver._connection, None)  # nobody else can see it yet
@@ -206,6 +209,16 @@ def _check_ours(database: Path) -> None:
         raise sqlite.translate(error, database) from error
     if version == 0:
         raise SchemaMismatch(f"{database} holds no forge-jobs schema; `forge-jobs db create` adds it")
+
+
+def _check_current(database: Path) -> None:
+    """What may not be changed must be up to date."""
+    with contextlib.closing(sqlite.look_at(database)) as connection:
+        lacking = pending(connection)
+    if lacking:
+        raise SchemaMismatch(
+            f"{database} lacks {len(lacking)} migrations, and read_only applies none; `forge-jobs db migrate` does"
+        )
 
 
 def _migrate(database: Path, config: StoreConfig) -> None:

@@ -1,5 +1,6 @@
 // Series from the server as columns for charts: one time axis, gaps as null, counters as 0.
 import type { Window } from '../lib/range'
+import { now } from '../lib/time'
 import { useRead } from './queries'
 import type { Line, Point, SeriesAnswer } from './types'
 
@@ -29,11 +30,15 @@ export function valuesOf(lines: Line[], metric: string, part: Part, times: numbe
   return times.map((time) => points.get(time)?.[part] ?? none)
 }
 
-/** Counts per second, so that windows of different lengths compare. */
+const COUNTED_AFTER_S = 120 // a minute is counted once it is over, by a loop that runs each minute
+
+/** Counts per second, so that windows of different lengths compare. A line ends where nothing is counted yet. */
 export function ratesOf(lines: Line[], metric: string, times: number[], bucketS: number): (number | null)[] {
-  const now = Date.now() / 1000
-  return valuesOf(lines, metric, 'count', times, 0).map((count, i) => {
+  const minute = Math.floor(now() / 60_000) * 60
+  return valuesOf(lines, metric, 'count', times).map((count, i) => {
     const start = times[i]!
-    return start > now ? null : (count ?? 0) / Math.max(1, bucketS)
+    const passedS = Math.min(bucketS, minute - start)
+    if (passedS <= 0 || (count === null && start > minute - COUNTED_AFTER_S)) return null
+    return (count ?? 0) / passedS
   })
 }

@@ -108,7 +108,8 @@ const SPARK_BUCKET_S = 60
 
 /** Jobs done per minute over the last half hour. */
 function Spark({ queue }: { queue: string }) {
-  const toS = Math.ceil(now() / 1000 / SPARK_BUCKET_S) * SPARK_BUCKET_S
+  // Up to the last minute that is surely counted.
+  const toS = (Math.floor(now() / 1000 / SPARK_BUCKET_S) - 1) * SPARK_BUCKET_S
   const window = { fromS: toS - PRESETS['30m'], toS, bucketS: SPARK_BUCKET_S, preset: null }
   const points = useSeries('queue', window, { queue }).data?.lines.find((line) => line.metric === 'completed')?.points ?? []
   const counts = new Map(points.map((point) => [Date.parse(point.at) / 1000, point.count]))

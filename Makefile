@@ -2,13 +2,14 @@
 
 PY  ?= python3
 BIN := .venv/bin
+PAGE := src/forge_jobs/ui/static/index.html
 
-.PHONY: help demo demo-postgres test slow mutants bench bench-postgres lint types layers check-system format clean
+.PHONY: help demo demo-postgres dashboard test slow mutants bench bench-postgres lint types layers check-system format clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | expand -t 14
 
-.venv/.ready: pyproject.toml
+.venv/.ready: pyproject.toml hatch_build.py
 	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PY=/path/to/python3.11"; exit 1; }
 	$(PY) -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test]'
@@ -20,7 +21,11 @@ demo: .venv/.ready          ## set up, then run the demo: real jobs, a killed wo
 demo-postgres: .venv/.ready check-system    ## the same on a throw-away PostgreSQL server, with three workers
 	$(BIN)/python -m forge_jobs.testing.postgres $(BIN)/forge-jobs demo --server
 
-test: .venv/.ready check-system lint types layers    ## set up, then run every check
+dashboard: .venv/.ready     ## compile the dashboard anew if its sources changed
+	@[ -e $(PAGE) ] && [ -z "$$(find ui -name node_modules -prune -o -type f -newer $(PAGE) -print -quit)" ] || \
+		$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+
+test: .venv/.ready check-system dashboard lint types layers    ## set up, then run every check
 	$(BIN)/pytest -q -m "not slow" -n 2 --dist loadfile --ignore tests/process --ignore tests/demo --ignore tests/bench
 	$(BIN)/pytest -q -m "not slow" tests/process tests/demo tests/bench
 

@@ -14,6 +14,8 @@ need() {
 need strace command -v strace # shows that an acknowledged write was synced before the answer
 need nodejs command -v node # a worker in another language
 need pgbouncer command -v pgbouncer
+[ -n "${FORGE_CHROMIUM:-}" ] || need chromium command -v chromium # opens the dashboard
+need fonts-dejavu-core ls /usr/share/fonts/truetype/dejavu # without a font a page is boxes
 [ -n "${FORGE_TEST_PG_BIN:-}" ] || need postgresql ls /usr/lib/postgresql/*/bin/postgres # a second version, beside the wheel's
 
 [ -n "$missing" ] || exit 0

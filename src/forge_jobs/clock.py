@@ -7,11 +7,12 @@ measures how long something has been silent. It means nothing in another boot, h
 
 from __future__ import annotations
 
+import re
 import time
 import zlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -90,6 +91,36 @@ def to_us(instant: datetime) -> int:
 def from_us(us: int) -> datetime:
     """The aware UTC datetime of a stored instant."""
     return EPOCH + timedelta(microseconds=us)
+
+
+_RFC_3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
+
+
+class NaiveTime(ValueError):
+    """A time without its zone, which could be any instant of a day."""
+
+
+def parse_instant(text: str) -> datetime:
+    """Read an RFC 3339 instant such as `2026-03-01T09:30:00Z`.
+
+    Raises:
+        NaiveTime: it has no offset.
+        ValueError: it is not one.
+    """
+    found = _RFC_3339.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is not an RFC 3339 instant such as 2026-03-01T09:30:00Z")
+    if found[2] is None:
+        raise NaiveTime(f"{text!r} has no time zone; end it with Z for UTC, or an offset such as +02:00")
+    try:
+        return datetime.fromisoformat(text.upper())
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not an instant: {error}") from None
+
+
+def format_instant(at: datetime) -> str:
+    """RFC 3339 in UTC with microseconds, as JSON carries it."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 _UNITS_S = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}

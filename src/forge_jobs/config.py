@@ -89,7 +89,7 @@ class StoreConfig:
     """How a store is opened. `durability`: `full` survives power loss, `process` only the death of processes.
 
     store_deadline_s: no call on the store takes longer. payload_max: largest payload in bytes as stored.
-    event_flush_s: how often events are written.
+    event_flush_s: how often events are written. read_only: the store is only looked at, and every change is refused.
 
     Of PostgreSQL alone: schema: where the tables are. auto_migrate: whether opening a store may bring an older schema
     up to date (an empty one is always filled). notify: tell other processes of new jobs with NOTIFY, and listen.
@@ -101,6 +101,7 @@ class StoreConfig:
     payload_max: int = limits.PAYLOAD_MAX_BYTES
     event_flush_s: float = 2.0
     force_network_fs: bool = False
+    read_only: bool = False
     schema: str = "forge"
     auto_migrate: bool = False
     notify: bool = True

@@ -56,3 +56,13 @@ PREVIEW_FIRES: Final = 100
 SCHEDULE_JITTER_S: Final = (0, 3600)
 MISFIRE_GRACE_S: Final = (0, 366 * 86_400)
 MISFIRE_ALL: Final = (1, 1_000)
+URL_BYTES: Final = 8 * 1024
+HEADERS_BYTES: Final = 32 * 1024
+BODY_EXTRA_BYTES: Final = 64 * 1024
+"""A request's body may be larger than its payload by this much."""
+BULK_BODY_BYTES: Final = 16 * 1024 * 1024
+BODY_S: Final = 30
+HEADER_S: Final = 10
+CONNECTIONS: Final = 200
+STREAMS: Final = 100
+REQUESTS_AT_ONCE: Final = 64

@@ -43,7 +43,7 @@ FROM (SELECT n, CASE WHEN n % 20 < 12 THEN 'pending' WHEN n % 20 < 19 THEN 'done
 """24 000 jobs, mixed in every page: 7 200 ready, 7 200 of the future, 8 400 finished, 1 200 running."""
 FILTERS: Final = (
     *("ids", "queues", "kinds", "statuses", "dead_reasons", "key"),
-    *("tag", "search", "error", "since", "until", "before"),
+    *("tag", "search", "error", "since", "until", "process", "parent", "schedule", "before"),
 )
 TELL_PLANS: Final = """
 LOAD 'auto_explain';

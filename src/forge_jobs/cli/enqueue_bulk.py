@@ -18,10 +18,9 @@ import click
 from forge_jobs import limits
 from forge_jobs.cli import output
 from forge_jobs.cli.errors import INTERRUPTED, Failure, Usage, describe
-from forge_jobs.cli.parameters import parse_instant
 from forge_jobs.cli.settings import Settings
 from forge_jobs.cli.store import run, settings_of
-from forge_jobs.clock import parse_duration
+from forge_jobs.clock import parse_duration, parse_instant
 from forge_jobs.payload import parse_json
 from forge_jobs.runtime.routing import DefaultRouter
 from forge_jobs.storage.error import (

@@ -11,7 +11,7 @@ import click
 import rich_click
 
 from forge_jobs import limits
-from forge_jobs.cli import job_view, output
+from forge_jobs.cli import output
 from forge_jobs.cli.errors import FAILURE, Failure, Usage
 from forge_jobs.cli.job_filter import filter_options
 from forge_jobs.cli.lazy_group import Command, Group
@@ -32,6 +32,7 @@ from forge_jobs.storage.types.answers import (
 from forge_jobs.storage.types.event import JobEvent
 from forge_jobs.storage.types.job import JobDetail, JobFilter, Page
 from forge_jobs.storage.types.log import LogLine
+from forge_jobs.view import job as job_view
 
 IDS_PER_COMMAND: Final = 1_000
 _OWN_PARTS: Final = frozenset({"payload", "payload_preview", "history", "timeline", "traceback", "log"})
@@ -41,11 +42,12 @@ _OWN_PARTS: Final = frozenset({"payload", "payload_preview", "history", "timelin
     cls=Group,
     lazy={
         "tail": ("forge_jobs.cli.jobs_tail:tail", "Follow events and log lines."),
+        "explain": ("forge_jobs.cli.explain:explain_job", "Say why a job does not run."),
         "export": ("forge_jobs.cli.jobs_export:export", "Write jobs as JSON lines or CSV."),
     },
 )
 def jobs() -> None:
-    """List, show, retry, cancel, delete, follow and export jobs.
+    """List, show, explain, retry, cancel, delete, follow and export jobs.
 
     \b
     Example:

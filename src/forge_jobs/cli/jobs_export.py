@@ -12,7 +12,7 @@ import click
 import rich_click
 
 from forge_jobs import limits
-from forge_jobs.cli import job_view, output
+from forge_jobs.cli import output
 from forge_jobs.cli.job_filter import filter_options
 from forge_jobs.cli.lazy_group import Command
 from forge_jobs.cli.parameters import global_options
@@ -21,6 +21,7 @@ from forge_jobs.cli.store import run
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.job import JobFilter, JobRow
 from forge_jobs.text import printable
+from forge_jobs.view import job as job_view
 
 PAGE: Final = limits.PAGE
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")

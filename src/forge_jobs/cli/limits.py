@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,6 +21,7 @@ from forge_jobs.storage.error import NotFound
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.rate_limit import RateLimit, RateLimitDeclaration, check_capacity, check_refill
 from forge_jobs.text import printable
+from forge_jobs.view.rate_limit import rate_limit_view
 
 
 class Rate(click.ParamType[float]):
@@ -79,7 +79,7 @@ def list_(ctx: click.Context, as_json: bool, as_jsonl: bool) -> None:
         return await storage.rate_limits.list(), from_us(storage.clock.now_us())
 
     found, now = run(ctx, work)
-    items = [view(limit) for limit in found]
+    items = [rate_limit_view(limit) for limit in found]
     if as_json:
         output.document({"items": items, "next_cursor": None, "total": len(items)})
     elif as_jsonl:
@@ -194,11 +194,6 @@ def remove(ctx: click.Context, scope: str, yes: bool, as_json: bool) -> None:
         output.line(f"{scope} removed")
 
 
-def view(limit: RateLimit) -> dict[str, Any]:
-    """A rate limit for programs."""
-    return dataclasses.asdict(limit)
-
-
 def _print(found: list[RateLimit], now: datetime) -> None:
     output.table(
         [
@@ -225,9 +220,9 @@ def _print(found: list[RateLimit], now: datetime) -> None:
 
 def _print_limit(limit: RateLimit, as_json: bool) -> None:
     if as_json:
-        output.document(view(limit))
+        output.document(rate_limit_view(limit))
     else:
-        output.fields(view(limit).items())
+        output.fields(rate_limit_view(limit).items())
 
 
 async def _get(storage: Storage, scope: str) -> RateLimit:

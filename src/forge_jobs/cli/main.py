@@ -17,11 +17,12 @@ from forge_jobs.cli.parameters import Invocation, global_options
 COMMANDS: Final = {
     "worker": ("forge_jobs.cli.worker:worker", "Run jobs: a worker process."),
     "enqueue": ("forge_jobs.cli.enqueue:enqueue", "Add jobs."),
-    "jobs": ("forge_jobs.cli.jobs:jobs", "List, show, retry, cancel, delete, follow and export jobs."),
+    "jobs": ("forge_jobs.cli.jobs:jobs", "List, show, explain, retry, cancel, delete, follow and export jobs."),
     "queues": ("forge_jobs.cli.queues:queues", "List, tune, pause, resume and delete queues."),
     "limits": ("forge_jobs.cli.limits:limits", "List, add, tune, drain and remove rate limits."),
     "schedules": ("forge_jobs.cli.schedules:schedules", "List, add, tune, stop and try out schedules."),
     "workers": ("forge_jobs.cli.workers:workers", "List worker processes, and what nobody serves."),
+    "serve": ("forge_jobs.cli.serve:serve", "Serve the HTTP API and the dashboard."),
     "db": ("forge_jobs.cli.db:db", "Create, migrate, inspect, back up and drop the store."),
     "doctor": ("forge_jobs.cli.doctor:doctor", "Check the store, the settings and the workers."),
     "demo": ("forge_jobs.cli.demo:demo", "See it work on sample jobs."),

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from forge_jobs.clock import format_instant
 from forge_jobs.text import printable
 
 GAP: Final = "  "
@@ -172,8 +173,8 @@ def size(count: int) -> str:
 
 
 def instant(at: datetime | None) -> str | None:
-    """RFC 3339 in UTC with microseconds, as JSON carries it."""
-    return None if at is None else at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    """RFC 3339 in UTC with microseconds; nothing of nothing."""
+    return None if at is None else format_instant(at)
 
 
 def _draw(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> None:

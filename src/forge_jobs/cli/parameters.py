@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -57,6 +56,8 @@ class Instant(click.ParamType[datetime]):
             except (ValueError, OverflowError):
                 pass  # not a duration; what is said about instants fits better
         try:
+            from forge_jobs.clock import parse_instant
+
             return parse_instant(value)
         except ValueError as error:
             self.fail(f"{error}{', or a duration before now such as 2h' if self._ago else ''}", param, ctx)
@@ -90,25 +91,6 @@ class Days(click.ParamType[float]):
 
 NONE: Final[Any] = object()
 """What the word `none` becomes, where `None` means that the option was not given."""
-
-_RFC_3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
-
-
-def parse_instant(text: str) -> datetime:
-    """Read an RFC 3339 instant such as `2026-03-01T09:30:00Z`.
-
-    Raises:
-        ValueError: it is not one, or has no offset.
-    """
-    found = _RFC_3339.fullmatch(text)
-    if found is None:
-        raise ValueError(f"{text!r} is not an RFC 3339 instant such as 2026-03-01T09:30:00Z")
-    if found[2] is None:
-        raise ValueError(f"{text!r} has no time zone; end it with Z for UTC, or an offset such as +02:00")
-    try:
-        return datetime.fromisoformat(text.upper())
-    except ValueError as error:
-        raise ValueError(f"{text!r} is not an instant: {error}") from None
 
 
 def global_options(function: F) -> F:

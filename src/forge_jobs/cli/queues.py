@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -34,6 +33,7 @@ from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.queue import QueueChange, QueueCounts, QueueSettings
 from forge_jobs.storage.types.share import Share
 from forge_jobs.text import printable
+from forge_jobs.view.queue import counts_view, queue_view, shares_view
 
 COUNT_OR_NONE: Final = OrNone(click.INT, "count")
 DAYS_OR_NONE: Final = OrNone(Days(), "days")
@@ -43,7 +43,9 @@ def _queue_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return check_name(value, "queue")  # before a store is opened
 
 
-@rich_click.group(cls=Group)
+@rich_click.group(
+    cls=Group, lazy={"explain": ("forge_jobs.cli.explain:explain_queue", "Say what holds a queue's jobs up.")}
+)
 def queues() -> None:
     """List, tune, pause, resume and delete queues.
 
@@ -81,7 +83,11 @@ def list_(ctx: click.Context, as_json: bool, as_jsonl: bool) -> None:
 
     found, counts, shares, now = run(ctx, work)
     items = [
-        {**view(queue), "counts": counts_view(counts.get(queue.name, QueueCounts())), **shares_view(queue, shares)}
+        {
+            **queue_view(queue),
+            "counts": counts_view(counts.get(queue.name, QueueCounts())),
+            **shares_view(queue, shares),
+        }
         for queue in found
     ]
     if as_json:
@@ -259,25 +265,6 @@ def delete(ctx: click.Context, name: str, yes: bool, as_json: bool) -> None:
         output.line(f"{name} deleted")
 
 
-def view(queue: QueueSettings) -> dict[str, Any]:
-    """A queue's settings for programs."""
-    return dataclasses.asdict(queue)
-
-
-def counts_view(counts: QueueCounts) -> dict[str, Any]:
-    """A queue's jobs by status for programs; `pending` is ready and scheduled together."""
-    return {"pending": counts.ready + counts.scheduled, **dataclasses.asdict(counts)}
-
-
-def shares_view(queue: QueueSettings, shares: Sequence[Share]) -> dict[str, Any]:
-    """Who has which part of a queue's total, for programs; `shares` are of live processes."""
-    own = [share for share in shares if share.queue == queue.name]
-    return {
-        "shares": [{"host_id": one.host_id, "share": one.share, "open": one.open} for one in own],
-        "unassigned": unassigned(queue, own),
-    }
-
-
 def _max_workers(queue: QueueSettings, shares: Sequence[Share]) -> str | int | None:
     left = unassigned(queue, shares)
     return f"{queue.max_workers} ({left} unassigned)" if left else queue.max_workers
@@ -325,15 +312,15 @@ async def _get(storage: Storage, name: str) -> QueueSettings:
 
 def _print_change(queue: QueueSettings, what: str, changed: bool, as_json: bool) -> None:
     if as_json:
-        output.document({**view(queue), "changed": changed})
+        output.document({**queue_view(queue), "changed": changed})
     else:
         output.line(f"{queue.name} {what}")
 
 
 def _print_queue(queue: QueueSettings, as_json: bool) -> None:
     if as_json:
-        output.document(view(queue))
+        output.document(queue_view(queue))
         return
-    shown = view(queue)
+    shown = queue_view(queue)
     backoff = shown.pop("backoff")
     output.fields([*shown.items(), *((f"backoff_{key}", value) for key, value in backoff.items())])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
@@ -37,7 +36,8 @@ from forge_jobs.runtime.schedules import fires_after, trigger, undeclared, why_s
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.schedule_check import check_declaration
 from forge_jobs.storage.types.job import Enqueued, EnqueueOutcome
-from forge_jobs.storage.types.schedule import SETTINGS, Schedule, ScheduleChange, ScheduleDeclaration
+from forge_jobs.storage.types.schedule import Schedule, ScheduleChange, ScheduleDeclaration
+from forge_jobs.view.schedule import fire_view, schedule_view
 
 F = TypeVar("F", bound=Callable[..., Any])
 TEXT_OR_NONE: Final = OrNone(click.STRING, "text")
@@ -109,7 +109,9 @@ def _settings_options(function: F) -> F:
     return function
 
 
-@rich_click.group(cls=Group)
+@rich_click.group(
+    cls=Group, lazy={"explain": ("forge_jobs.cli.explain:explain_schedule", "Say why a schedule does not fire.")}
+)
 def schedules() -> None:
     """List, add, tune, stop and try out schedules.
 
@@ -142,7 +144,9 @@ def list_(ctx: click.Context, as_json: bool, as_jsonl: bool) -> None:
         return found, undeclared(found, processes), await is_led(storage)
 
     found, lost, led = run(ctx, work)
-    items = [{**view(one), "undeclared": one.name in lost, "why_silent": why_silent(one, led=led)} for one in found]
+    items = [
+        {**schedule_view(one), "undeclared": one.name in lost, "why_silent": why_silent(one, led=led)} for one in found
+    ]
     if as_json:
         output.document({"items": items, "next_cursor": None, "total": len(items)})
     elif as_jsonl:
@@ -271,7 +275,7 @@ def disable(ctx: click.Context, name: str, as_json: bool) -> None:
 
     stored = run(ctx, work)
     if as_json:
-        output.document(view(stored))
+        output.document(schedule_view(stored))
     else:
         output.line(f"{name} disabled")
 
@@ -367,7 +371,7 @@ def preview(
       forge-jobs schedules preview "30 2 * * *" --zone Europe/Berlin --from 2026-03-28T00:00:00Z -n 3
     """
     fires = parse(expr, zone, gap, fold).preview(begin or datetime.now(UTC), count)
-    items = [_fire_view(fire) for fire in fires]
+    items = [fire_view(fire) for fire in fires]
     if as_json:
         output.document({"items": items, "next_cursor": None, "total": len(items)})
     elif as_jsonl:
@@ -401,29 +405,6 @@ async def is_led(storage: Storage) -> bool:
     return any(lease.name == "cron" for lease in await storage.leases.list())
 
 
-def view(schedule: Schedule) -> dict[str, Any]:
-    """A schedule for programs."""
-    settings = {name: getattr(schedule.settings, name) for name in SETTINGS}
-    return {
-        "name": schedule.name,
-        **settings,
-        "state": str(schedule.state),
-        "version": schedule.settings.version,
-        "next_fire_at": schedule.next_fire_at,
-        "last_fired_at": schedule.last_fired_at,
-        "last_outcome": schedule.last_outcome,
-        "last_error": schedule.last_error,
-        "consecutive_errors": schedule.consecutive_errors,
-        "edited": {name: dataclasses.asdict(edit) for name, edit in schedule.edited.items()},
-        "differences": {
-            name: {"declared": declared, "stored": stored} for name, (declared, stored) in schedule.differences.items()
-        },
-        "created_at": schedule.created_at,
-        "updated_at": schedule.updated_at,
-        "updated_by": schedule.updated_by,
-    }
-
-
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     """The settings that the command line names, as they are stored."""
     given = {name: _value(value) for name, value in options.items() if value is not None}
@@ -448,10 +429,6 @@ def _notes(schedule: Schedule, *, undeclared: bool, led: bool) -> str | None:
     return "; ".join(notes) or None
 
 
-def _fire_view(fire: Fire) -> dict[str, Any]:
-    return {"at": fire.at, "local": fire.local.isoformat(), "odd": None if fire.odd is None else str(fire.odd)}
-
-
 def _print_fires(fires: Sequence[Fire]) -> None:
     output.table(
         [Column("utc"), Column("local"), Column("notes", wide=True)],
@@ -469,7 +446,7 @@ def _print_fires(fires: Sequence[Fire]) -> None:
 def _print_stored(schedule: Schedule, now: datetime, what: str, as_json: bool) -> None:
     fires = fires_after(schedule.settings, now, NEXT_SHOWN) if schedule.settings.enabled else []
     if as_json:
-        output.document({**view(schedule), "next_fires": [_fire_view(fire) for fire in fires]})
+        output.document({**schedule_view(schedule), "next_fires": [fire_view(fire) for fire in fires]})
         return
     output.line(f"{schedule.name} {what}")
     if fires:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import click
 import rich_click
@@ -20,10 +19,7 @@ from forge_jobs.clock import from_us
 from forge_jobs.runtime.unserved import Unserved, find_unserved
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.process import ProcessRow
-from forge_jobs.storage.types.share import Share
-
-Shares = Mapping[tuple[str, str], Share]
-"""By queue and host id."""
+from forge_jobs.view.process import Shares, open_slots, process_view
 
 
 @rich_click.command("workers", cls=Command)
@@ -47,7 +43,7 @@ def workers(ctx: click.Context, as_json: bool, as_jsonl: bool) -> None:
         return processes, shares, await find_unserved(storage, processes), from_us(storage.clock.now_us())
 
     processes, shares, unserved, now = run(ctx, work)
-    items = [view(row, shares) for row in processes]
+    items = [process_view(row, shares) for row in processes]
     if as_json:
         output.document(
             {
@@ -74,40 +70,9 @@ def describe(one: Unserved) -> str:
     return f"kind {one.kind} of queue {one.queue} has no handler in any live worker; {jobs}"
 
 
-def view(row: ProcessRow, shares: Shares) -> dict[str, Any]:
-    """A worker process for programs. `shares` has the queues of which it was given a part of the total."""
-    info = row.info
-    own = {queue: shares.get((queue, info.host_id)) for queue in info.queues}
-    return {
-        "host_id": info.host_id,
-        "worker": info.label or info.host_id,
-        "label": info.label,
-        "host_name": info.host_name,
-        "pid": info.pid,
-        "version": info.version,
-        "state": str(info.state) if row.live else "gone",
-        "live": row.live,
-        "queues": list(info.queues),
-        "kinds": list(info.kinds),
-        "slots": {queue: _open_slots(row, queue, shares) for queue in info.queues},
-        "shares": {queue: share.share for queue, share in own.items() if share and share.share is not None},
-        "offered": info.offered,
-        "running": info.running,
-        "loop_lag_ms": info.loop_lag_ms,
-        "started_at": row.started_at,
-        "heartbeat_at": row.heartbeat_at,
-    }
-
-
-def _open_slots(row: ProcessRow, queue: str, shares: Shares) -> int:
-    """The slots that a process has open, as it told the store last."""
-    share = shares.get((queue, row.info.host_id))
-    return row.info.slots.get(queue, 0) if share is None else share.open
-
-
 def _slots_and_share(row: ProcessRow, queue: str, shares: Shares) -> str:
     share = shares.get((queue, row.info.host_id))
-    slots = _open_slots(row, queue, shares)
+    slots = open_slots(row, queue, shares)
     return f"{queue} {slots}" if share is None or share.share is None else f"{queue} {slots}/{share.share}"
 
 

@@ -65,6 +65,8 @@ class Health:
     fenced: bool = False
     claims_stopped: bool = False
     """No beat was accepted for a while: no claims until one is."""
+    quiet: bool = False
+    """An operator asked for no more claims."""
     reap_not_before_us: int = 0
     loop_lag_ms: float = 0.0
     loop_lags_ms: Tally = field(default_factory=Tally)

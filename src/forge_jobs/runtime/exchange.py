@@ -478,7 +478,7 @@ class Exchanger:
 
     def _may_claim(self, now: float) -> bool:
         health = self.env.health
-        if self.env.leaving or health.claims_stopped or now < self._claim_not_before:
+        if self.env.leaving or health.claims_stopped or health.quiet or now < self._claim_not_before:
             return False
         if self._jobs_left() <= 0:
             if self.env.started >= self.env.config.max_jobs:

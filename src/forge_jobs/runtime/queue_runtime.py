@@ -260,6 +260,17 @@ class QueueRuntime:
             if hurry:
                 self._hurry.set()
 
+    def stuck(self) -> str | None:
+        """Why this process makes no progress; None if it does, or was told to rest."""
+        env = self._env
+        if env is None or not env.health.beats:
+            return "not started"
+        if env.health.fatal is not None:
+            return "the store cannot be used any more"
+        if env.health.fenced or env.health.claims_stopped:
+            return f"no heartbeat was accepted for {env.silent_us() / 1e6:.0f} s"
+        return "stopping" if env.stopping.is_set() else None
+
     async def enqueue(self, request: EnqueueRequest) -> EnqueueOutcome:
         """Enqueue a job as a handler's follow-up would be: an absent queue and max_attempts are filled in."""
         return await self.env.storage.jobs.enqueue(self.env.fill(request))

@@ -61,6 +61,16 @@ def wait_us(bucket: Bucket, cost: float) -> int:
     return max(bucket.blocked_us, math.ceil(lacking / bucket.refill_per_s * SECOND_US) + 1)
 
 
+def exact_wait_us(bucket: Bucket, cost: float) -> int | None:
+    """How long until `cost` tokens can be had if nobody else takes any, however long that is; None: never."""
+    lacking = cost - bucket.tokens
+    if lacking <= 0:
+        return bucket.blocked_us
+    if bucket.refill_per_s <= 0 or cost > bucket.capacity:
+        return None
+    return max(bucket.blocked_us, math.ceil(lacking / bucket.refill_per_s * SECOND_US) + 1)
+
+
 def drained(bucket: Bucket, blocked_us: int = 0) -> Bucket:
     """The bucket empty, and giving none for at least `blocked_us`: the upstream said so."""
     return replace(bucket, tokens=0.0, blocked_us=max(bucket.blocked_us, blocked_us))

@@ -15,6 +15,7 @@ ForgeError
     ├── QueueInUse              a queue with jobs or live workers cannot be deleted
     ├── ScheduleExists          a schedule of this name is there already
     ├── NotFound
+    ├── ReadOnly                the store was opened to be looked at only
     ├── NoTransaction
     ├── LostOwnership           the fence is no longer current
     ├── Busy                    locked past the deadline; nothing was written
@@ -128,6 +129,13 @@ class ScheduleExists(StorageError):
 
 class NotFound(StorageError):
     """There is no such job, queue, schedule or process."""
+
+
+class ReadOnly(StorageError):
+    """The store was opened with `read_only`; nothing was changed."""
+
+    def __init__(self) -> None:
+        super().__init__("this store was opened to be looked at only (read_only); nothing was changed")
 
 
 class NoTransaction(StorageError):

@@ -22,26 +22,32 @@ from forge_jobs.storage.types.answers import (
     CancelOutcome,
     CleanupReport,
     DeleteOutcome,
+    NotWaiting,
     Outstanding,
     RetryOutcome,
     Revived,
 )
-from forge_jobs.storage.types.event import Actor, AuditRow, JobEvent
+from forge_jobs.storage.types.blocker import Blocker
+from forge_jobs.storage.types.event import Actor, AuditPage, AuditRow, JobEvent
 from forge_jobs.storage.types.finalize import Finalize, FinalizeOutcome, Settled
 from forge_jobs.storage.types.job import (
+    Death,
     EnqueueOutcome,
     EnqueueRequest,
     ErrorEntry,
+    JobChange,
     JobDetail,
     JobFilter,
+    JobOrder,
     JobRecord,
     JobRow,
+    KindCounts,
     Page,
 )
 from forge_jobs.storage.types.lease import Lease
 from forge_jobs.storage.types.log import LogLine, RunLog
 from forge_jobs.storage.types.metric import Bucket, Summary, Timings
-from forge_jobs.storage.types.process import BeatAnswer, Claimed, ProcessInfo, ProcessRow
+from forge_jobs.storage.types.process import BeatAnswer, Claimed, ProcessInfo, ProcessRow, ProcessWish
 from forge_jobs.storage.types.queue import QueueChange, QueueCounts, QueueSettings
 from forge_jobs.storage.types.rate_limit import Acquired, Gate, RateLimit, RateLimitDeclaration
 from forge_jobs.storage.types.schedule import (
@@ -55,6 +61,8 @@ from forge_jobs.storage.types.schedule import (
 from forge_jobs.storage.types.share import Assignment, Share, Standing
 
 PYTHON = Actor()
+STALE_AFTER: Final = timedelta(seconds=30)
+"""After so long without a heartbeat workers take a process for gone, unless they are configured otherwise."""
 CLUSTER: Final = "/cluster"
 """A wake with this name among its queues, which no queue can have, says that processes, totals, shares or schedules
 changed."""
@@ -156,9 +164,10 @@ class JobStore(Protocol):
         """
 
     async def enqueue_bulk(
-        self, requests: Sequence[EnqueueRequest], *, parent_id: JobId | None = None
+        self, requests: Sequence[EnqueueRequest], *, parent_id: JobId | None = None, actor: Actor | None = None
     ) -> list[EnqueueOutcome]:
-        """Add up to 10 000 jobs in one transaction, all or nothing; outcomes in request order."""
+        """Add up to 10 000 jobs in one transaction, all or nothing; outcomes in request order. With an `actor` it is a
+        person's act, and audited."""
 
     async def settle_and_claim(self, settlements: Sequence[Finalize], claims: Sequence[ClaimRequest] = ()) -> Exchange:
         """Finalize finished jobs and claim new ones in one transaction, settlements first.
@@ -216,27 +225,63 @@ class JobStore(Protocol):
     async def run_now(self, job_id: JobId, *, actor: Actor = PYTHON) -> bool:
         """Make a pending job due now; False for any other."""
 
+    async def change(self, job_id: JobId, change: JobChange, *, actor: Actor = PYTHON) -> NotWaiting | None:
+        """Change a job that waits; None if it was done.
+
+        Raises:
+            InvalidInput: a value is not legal; nothing was written.
+        """
+
     async def act_on(
-        self, action: str, chosen: JobFilter, *, limit: int | None = None, actor: Actor = PYTHON
+        self,
+        action: str,
+        chosen: JobFilter,
+        *,
+        limit: int | None = None,
+        actor: Actor = PYTHON,
+        watch: Callable[[BulkReport], bool] = lambda so_far: True,
     ) -> BulkReport:
         """`retry`, `cancel`, `delete` or `run_now` for every job that `chosen` names, in batches of 500 by id.
 
-        Each batch is one transaction. Rows that the action does not fit are skipped and counted by reason.
+        Each batch is one transaction. Rows that the action does not fit are skipped and counted by reason. `watch` is
+        told after each batch what was done so far; its False ends the act there.
         """
 
     async def get(self, job_id: JobId) -> JobDetail | None:
         """Everything about one job, or None."""
 
+    async def explain(self, job_id: JobId, *, stale_after: timedelta = STALE_AFTER) -> Sequence[Blocker]:
+        """Why the job does not run at the moment, most final first; `ready` if the next claim takes it.
+
+        Never empty, read in one snapshot by the predicates of `claim`, and nothing is written. Of what passes within
+        milliseconds, such as a claim under way, nothing is said. `stale_after` is the workers' own threshold.
+        """
+
     async def list_jobs(
-        self, chosen: JobFilter, *, limit: int = 50, cursor: str | None = None, with_total: bool = True
+        self,
+        chosen: JobFilter,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        with_total: bool = True,
+        order: JobOrder = JobOrder.NEWEST,
     ) -> Page:
-        """One page of the jobs that `chosen` names, newest id first, with their true total unless told otherwise."""
+        """One page of the jobs that `chosen` names, newest id first, with their true total unless told otherwise.
+
+        In the order `scheduled` it is of those that wait, in the order `completed` of those that ended.
+        """
 
     async def count(self, chosen: JobFilter) -> dict[str, int]:
         """How many jobs `chosen` names, by status."""
 
     async def waiting_kinds(self) -> dict[str, dict[str, int]]:
         """How many jobs wait, due or not, by queue and kind."""
+
+    async def kinds(self) -> list[KindCounts]:
+        """What there is to do, is being done and died, by queue and kind."""
+
+    async def deaths(self, queues: Sequence[str] | None = None, *, limit: int) -> list[Death]:
+        """How the newest dead jobs ended, latest first."""
 
     async def outstanding(self, queues: Sequence[str], kinds: Sequence[str]) -> Outstanding:
         """What is left to do of these queues and kinds."""
@@ -252,10 +297,17 @@ class QueueStore(Protocol):
     async def ensure(self, name: str, defaults: QueueChange | None = None) -> QueueSettings:
         """The queue's settings; a row with defaults is made if there is none. A tuned value is never overwritten."""
 
+    async def add(self, name: str, change: QueueChange, *, actor: Actor = PYTHON) -> bool:
+        """Make a queue with these settings, as an operator. False: there is one, and it stays as it is."""
+
     async def get(self, name: str) -> QueueSettings | None: ...
 
     async def list(self) -> list[QueueSettings]:
         """All queues by name."""
+
+    async def explain(self, name: str, *, stale_after: timedelta = STALE_AFTER) -> Sequence[Blocker]:
+        """What stands in the way of the queue's jobs, as `JobStore.explain`; `ready` if workers take some, `idle` if
+        none is due."""
 
     async def change(self, name: str, change: QueueChange, *, actor: Actor = PYTHON) -> QueueSettings:
         """Change settings, clamped to their limits; returns what is stored.
@@ -307,6 +359,13 @@ class ProcessStore(Protocol):
 
     async def list(self, stale_after: timedelta) -> list[ProcessRow]:
         """Every known process by host id; `live` if its heartbeat is younger than `stale_after`."""
+
+    async def ask(self, host_id: str, wish: ProcessWish | None, *, actor: Actor = PYTHON) -> None:
+        """Ask something of a process, which learns it with its next heartbeat; None takes it back.
+
+        Raises:
+            NotFound: there is no such process.
+        """
 
     async def remove(self, host_id: str) -> None:
         """Forget a process, with its shares; its leases are free. Its clean end."""
@@ -380,8 +439,11 @@ class RateLimitStore(Protocol):
             OutcomeUnknown: the answer was lost; the tokens may be spent.
         """
 
-    async def drain(self, scope: str, retry_after: float | timedelta | None = None) -> bool:
-        """Empty the bucket, and with a hint (0 s to 7 days) keep it shut for that long; False: no such scope."""
+    async def drain(
+        self, scope: str, retry_after: float | timedelta | None = None, *, actor: Actor | None = None
+    ) -> bool:
+        """Empty the bucket, and with a hint (0 s to 7 days) keep it shut for that long; False: no such scope. With an
+        `actor` it is a person's act, and audited."""
 
     async def ensure(self, declaration: RateLimitDeclaration) -> RateLimit:
         """The limit; made with a full bucket if it is missing, and never changed."""
@@ -437,6 +499,9 @@ class ScheduleStore(Protocol):
 
     async def list(self) -> list[Schedule]:
         """All schedules by name."""
+
+    async def explain(self, name: str, *, stale_after: timedelta = STALE_AFTER) -> Sequence[Blocker]:
+        """What keeps the schedule from making its next job, most final first; only `scheduled` if nothing does."""
 
     async def change(self, name: str, change: ScheduleChange, *, actor: Actor = PYTHON) -> Schedule:
         """Change settings as an operator: code does not overwrite them from now on. A change of what the next tick
@@ -578,12 +643,28 @@ class AuditStore(Protocol):
     async def list(self, *, limit: int = 50) -> list[AuditRow]:
         """The newest acts first."""
 
+    async def page(
+        self, *, limit: int = 50, cursor: str | None = None, actor: str | None = None, action: str | None = None
+    ) -> AuditPage:
+        """Part of the acts, of one person or one action where that is given, newest first."""
+
 
 class MaintenanceStore(Protocol):
     """Upkeep of the store as a whole."""
 
-    async def cleanup(self) -> CleanupReport:
-        """Remove what retention lets go, in batches of 100 that never hold the store for long."""
+    async def cleanup(
+        self,
+        *,
+        queue: str | None = None,
+        done_older_days: float | None = None,
+        dead_older_days: float | None = None,
+        actor: Actor | None = None,
+    ) -> CleanupReport:
+        """Remove what retention lets go, in batches of 100 that never hold the store for long.
+
+        With `queue` only finished jobs of that queue. Days that are given take the place of the retention of queues.
+        With an `actor` it is a person's act, and audited.
+        """
 
     async def status(self) -> dict[str, Any]:
         """Version, durability, sizes and findings of the store, for `doctor` and `db status`."""

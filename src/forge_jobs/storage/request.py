@@ -15,7 +15,8 @@ from forge_jobs.ids import JobId, new_id, new_ids, parse_id
 from forge_jobs.names import check_name
 from forge_jobs.payload import encode_payload
 from forge_jobs.storage.error import InvalidInput, InvalidKey
-from forge_jobs.storage.types.job import EnqueueRequest, NewJob, OnConflict
+from forge_jobs.storage.types.job import EnqueueRequest, JobChange, NewJob, OnConflict
+from forge_jobs.storage.types.unset import UNSET
 
 DEFAULT_MAX_ATTEMPTS: Final = 5
 LONGEST_S: Final = 10**12
@@ -101,6 +102,30 @@ def _is_plain(request: EnqueueRequest) -> bool:
         and request.trace is None
         and request.on_conflict is OnConflict.SKIP
     )
+
+
+def check_change(change: JobChange) -> dict[str, Any]:
+    """What is given, by column, as it is stored.
+
+    Raises:
+        InvalidInput: nothing is given, or a value is not legal.
+    """
+    found: dict[str, Any] = {}
+    if change.priority is not UNSET:
+        found["priority"] = _whole(change.priority, "priority", limits.PRIORITY)
+    if change.max_attempts is not UNSET:
+        found["max_attempts"] = _whole(change.max_attempts, "max_attempts", limits.MAX_ATTEMPTS)
+    if change.queue is not UNSET:
+        found["queue"] = check_name(change.queue, "queue")
+    if change.run_at is not UNSET:
+        found["scheduled_at"] = _instant(change.run_at, "run_at")
+    if change.expires_at is not UNSET:
+        found["expires_at"] = _instant(change.expires_at, "expires_at")
+    if not found:
+        raise InvalidInput("nothing to change: give a field such as priority", field="body", reason="missing_field")
+    if found.get("scheduled_at", 0) is None:
+        raise InvalidInput("run_at must be an instant", field="run_at", reason="invalid_type")
+    return found
 
 
 def _with_options(request: EnqueueRequest, job: NewJob) -> NewJob:

@@ -21,7 +21,7 @@ from forge_jobs.runtime.cancel import CancelReason
 from forge_jobs.runtime.env import RuntimeEnv
 from forge_jobs.storage.error import StoreUnavailable
 from forge_jobs.storage.protocol import Heart
-from forge_jobs.storage.types.process import BeatAnswer, Claimed, ProcessInfo, ProcessState
+from forge_jobs.storage.types.process import BeatAnswer, Claimed, ProcessInfo, ProcessState, ProcessWish
 from forge_jobs.version import __version__
 
 log = logging.getLogger("forge_jobs.heartbeat")
@@ -129,8 +129,20 @@ class Heartbeat:
             running=env.running.by_slot(),
             schedules=tuple(one.name for one in env.handlers.schedules()),
             state=ProcessState.FENCED if env.health.fenced else self.state,
+            quiet=env.health.quiet,
             loop_lag_ms=round(env.health.loop_lag_ms, 1),
             abandoned_threads=env.threads.abandoned,
+            closed_kinds=tuple(sorted(refused)),
+            gates=tuple(env.handlers.gates()),
+            priced_by_payload=tuple(sorted(env.handlers.priced_by_payload)),
+            alone_kinds=tuple(kind for kind in env.handlers.kinds() if env.max_crashes(kind) == 1),
+            poll_ms=env.config.poll_ms,
+            wakes_proven=env.storage.wakes_proven,
+            loops={
+                name: loop.last_success_us
+                for name, loop in list(env.health.loops.items())
+                if loop.last_success_us is not None
+            },
         )
 
     # On the event loop
@@ -150,6 +162,7 @@ class Heartbeat:
             log.warning("unfenced: the store answers again")
             health.claims_stopped = health.fenced = False
         self._apply(answer)
+        self._follow(answer.wish)
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -166,6 +179,17 @@ class Heartbeat:
             if run.job.id in answer.cancel_requested:
                 run.cancel_by_user()
         self._release_strays(answer.strays)
+
+    def _follow(self, wish: ProcessWish | None) -> None:
+        """Do what an operator asks."""
+        quiet = wish is ProcessWish.QUIET
+        if quiet is not self.env.health.quiet:
+            self.env.health.quiet = quiet
+            log.info("quieted: no more jobs are claimed" if quiet else "resumed: jobs are claimed again")
+            self._kick.set()  # says so
+        if wish is ProcessWish.STOP and not self.env.stopping.is_set():
+            log.info("stop_asked: an operator ends this worker")
+            self.env.stopping.set()
 
     def _release_strays(self, strays: frozenset[Claimed]) -> None:
         """Give back claims that nobody here knows: their answer was lost on the way."""

@@ -30,6 +30,7 @@ from forge_jobs.storage.error import (
     Busy,
     ForkedConnection,
     OutcomeUnknown,
+    ReadOnly,
     StorageError,
     StoreUnavailable,
 )
@@ -81,9 +82,9 @@ class PostgresDriver:
         self.timings = Timings()
         self.observer = Observer()
         self.lanes = {
-            "exchange": Lane(self, "exchange"),
-            "enqueue": Lane(self, "enqueue", lock_timeout_ms=ENQUEUE_LOCK_TIMEOUT_MS),
-            "write": Lane(self, "write"),
+            "exchange": Lane(self, "exchange", read_only=config.read_only),
+            "enqueue": Lane(self, "enqueue", lock_timeout_ms=ENQUEUE_LOCK_TIMEOUT_MS, read_only=config.read_only),
+            "write": Lane(self, "write", read_only=config.read_only),
             "read": Lane(self, "read", read_only=True),
         }
         self._stop = threading.Event()
@@ -94,6 +95,9 @@ class PostgresDriver:
     def submit(
         self, operation: Operation[T], *, label: str, done: Callable[[T | None, Exception | None], None]
     ) -> None:
+        if self.config.read_only:
+            done(None, self._refusal() or ReadOnly())
+            return
         lane = self.lanes[LANE_OF.get(label, "write")]
         if lane is self.lanes["exchange"] and lane.busy and not self.lanes["write"].busy:
             lane = self.lanes["write"]  # two exchanges at once without a connection more

@@ -27,7 +27,7 @@ from forge_jobs.storage.sql.events import SqlEvents
 from forge_jobs.storage.sql.jobs import SqlJobs
 from forge_jobs.storage.sql.leases import SqlLeases
 from forge_jobs.storage.sql.logs import SqlLogs
-from forge_jobs.storage.sql.maintenance import SqlAudit, cleanup
+from forge_jobs.storage.sql.maintenance import SqlAudit, Sweep, cleanup
 from forge_jobs.storage.sql.metrics import SqlMetrics
 from forge_jobs.storage.sql.processes import SqlProcesses
 from forge_jobs.storage.sql.queues import SqlQueues
@@ -35,6 +35,7 @@ from forge_jobs.storage.sql.rate_limits import SqlRateLimits
 from forge_jobs.storage.sql.schedules import SqlSchedules
 from forge_jobs.storage.sql.shares import SqlShares
 from forge_jobs.storage.types.answers import CleanupReport
+from forge_jobs.storage.types.event import Actor
 
 log = logging.getLogger("forge_jobs.postgres")
 
@@ -124,8 +125,16 @@ class PostgresMaintenance:
         self._driver = driver
         self._wake = wake
 
-    async def cleanup(self) -> CleanupReport:
-        return await cleanup(self._driver)
+    async def cleanup(
+        self,
+        *,
+        queue: str | None = None,
+        done_older_days: float | None = None,
+        dead_older_days: float | None = None,
+        actor: Actor | None = None,
+    ) -> CleanupReport:
+        sweep = Sweep(queue=queue, done_older_days=done_older_days, dead_older_days=dead_older_days, actor=actor)
+        return await cleanup(self._driver, sweep)
 
     async def status(self) -> dict[str, Any]:
         driver = self._driver
@@ -155,7 +164,7 @@ async def open_postgres(url: str, *, clock: Clock | None, config: StoreConfig, c
     """Connect, bring the schema up to date if that is allowed, and start the driver."""
     connector = Connector(url, config, StoreClock())
     loop = asyncio.get_running_loop()
-    await loop.run_in_executor(None, _prepare, connector, config, create)
+    await loop.run_in_executor(None, _prepare, connector, config, create and not config.read_only)
     statements = book.load(config.schema)
     driver = PostgresDriver(connector, statements, clock, config)
     return PostgresStorage(driver, PostgresWake(connector, config.schema), masked(url))

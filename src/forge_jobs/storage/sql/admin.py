@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from forge_jobs.ids import JobId
 from forge_jobs.storage import lifecycle
 from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.driver import Tx
+from forge_jobs.storage.sql.rows import audit_params
 from forge_jobs.storage.sql.write import Locked, lock, write_transition
 from forge_jobs.storage.types.answers import (
     CancelOutcome,
     DeleteOutcome,
     NotRetryable,
+    NotWaiting,
     Retried,
     RetryOutcome,
     SlotHeld,
 )
-from forge_jobs.storage.types.event import JobEvent
+from forge_jobs.storage.types.event import Actor, JobEvent
 from forge_jobs.storage.types.job import JobStatus
 
 REQUEST_CANCEL = statement("request_cancel")
@@ -32,6 +34,10 @@ DELETE_LOG = statement("delete_log")
 DELETE_EVENTS = statement("delete_events")
 FREE_HOLD = statement("free_hold")
 KEY_HOLDER = statement("key_holder")
+WAITING_SETTINGS = statement("waiting_settings")
+CHANGE_JOB = statement("change_job")
+ENSURE_QUEUE = statement("ensure_queue")
+INSERT_AUDIT = statement("insert_audit")
 
 
 @dataclass(slots=True)
@@ -98,6 +104,27 @@ def run_now(tx: Tx, job_id: JobId, effects: Effects) -> bool:
     tx.change(MAKE_DUE, {"id": job_id})
     effects.due.add(job.queue)
     return True
+
+
+def change(tx: Tx, job_id: JobId, wanted: dict[str, Any], actor: Actor) -> tuple[NotWaiting | None, str | None]:
+    """Change a job that waits; why not, and the queue that may have something new to do."""
+    job = lock(tx, job_id)
+    row = tx.row(WAITING_SETTINGS, {"id": job_id})
+    if job is None or row is None:
+        return NotWaiting(None), None
+    if job.state.status not in lifecycle.WAITING:
+        return NotWaiting(job.state.status.value), None
+    before = dict(zip(("priority", "scheduled_at", "max_attempts", "queue", "expires_at"), row, strict=True))
+    after = {**before, **wanted}
+    if after["queue"] != before["queue"]:
+        tx.change(ENSURE_QUEUE, {"name": after["queue"]})
+    tx.change(CHANGE_JOB, {**after, "id": job_id})
+    changed = [key for key in after if after[key] != before[key]]
+    shown = ({key: before[key] for key in changed}, {key: after[key] for key in changed})
+    tx.change(
+        INSERT_AUDIT, audit_params(actor, "job.change", job_id, outcome="changed", before=shown[0], after=shown[1])
+    )
+    return None, after["queue"]
 
 
 def _free_hold(tx: Tx, job: Locked) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
 
 from forge_jobs.ids import JobId
+from forge_jobs.storage.claim_order import Head, first_payable
 from forge_jobs.storage.protocol import Claim, ClaimRequest
 from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.driver import Tx
@@ -37,9 +38,6 @@ ALONE_WAITING = statement("alone_waiting", PART)
 TAKE_JOBS = statement("take_jobs", PART)
 TAKEN_JOBS = statement("taken_jobs", PART)
 NEXT_DUE_OF_QUEUE = statement("next_due_of_queue", PART)
-
-Head: TypeAlias = "tuple[int, int, JobId]"
-"""Where a job stands in the claim order."""
 
 _read_heads = msgspec.json.Decoder(list[tuple[int, int, JobId]]).decode
 _read_records = msgspec.json.Decoder(list[JobRecord]).decode
@@ -145,17 +143,7 @@ def _heads_paid(tx: Tx, request: ClaimRequest, gates: Gates) -> list[Head]:
         gate = gate_of.get(kind)
         most = request.limit if gate is None else int(min(request.limit, left[gate.scope] // gate.cost))
         found += [(head, kind) for head in _heads_of(tx, request.queue, kind, most)] if most else []
-    best: list[Head] = []
-    for head, kind in sorted(found):
-        gate = gate_of.get(kind)
-        if gate is not None:
-            if left[gate.scope] < gate.cost:
-                continue
-            left[gate.scope] -= gate.cost
-        best.append(head)
-        if len(best) == request.limit:
-            break
-    return best
+    return first_payable(found, gate_of, left, request.limit)
 
 
 def _kinds(tx: Tx, request: ClaimRequest) -> Iterable[str]:

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import base64
+import heapq
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final, TypeAlias, TypeVar
+from itertools import islice
+from typing import Any, Final, TypeAlias, TypeVar
 
 from forge_jobs import limits, tracing
 from forge_jobs.clock import Clock, from_us
 from forge_jobs.config import StoreConfig
 from forge_jobs.ids import JobId, parse_id
 from forge_jobs.storage.error import InvalidInput, OutcomeUnknown, StorageError
-from forge_jobs.storage.protocol import PYTHON, Claim, ClaimRequest, Exchange
-from forge_jobs.storage.request import check_request, check_requests
+from forge_jobs.storage.explain.job import unknown_job
+from forge_jobs.storage.protocol import PYTHON, STALE_AFTER, Claim, ClaimRequest, Exchange
+from forge_jobs.storage.request import check_change, check_request, check_requests
 from forge_jobs.storage.sql import admin
 from forge_jobs.storage.sql.admin import Effects
 from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.driver import Driver, Tx, Wake
 from forge_jobs.storage.sql.enqueue import Answer, Batch, KnownQueues, insert_jobs
 from forge_jobs.storage.sql.events import SqlEvents
+from forge_jobs.storage.sql.explain import explain_job
+from forge_jobs.storage.sql.listing import count_by_status, list_page, read_cursor
 from forge_jobs.storage.sql.reap import expire_due, revive_stale
 from forge_jobs.storage.sql.rows import audit_params, error_entry, filter_params, job_row, progress, to_json
 from forge_jobs.storage.sql.settle import Exchanged
@@ -32,19 +36,26 @@ from forge_jobs.storage.types.answers import (
     BulkReport,
     CancelOutcome,
     DeleteOutcome,
+    NotWaiting,
     Outstanding,
     Retried,
     RetryOutcome,
     Revived,
 )
+from forge_jobs.storage.types.blocker import Blocker
 from forge_jobs.storage.types.event import Actor, EventType
 from forge_jobs.storage.types.finalize import Finalize, FinalizeOutcome, Settled
 from forge_jobs.storage.types.job import (
+    Death,
     Deduped,
+    Enqueued,
     EnqueueOutcome,
     EnqueueRequest,
+    JobChange,
     JobDetail,
     JobFilter,
+    JobOrder,
+    KindCounts,
     NewJob,
     Page,
 )
@@ -55,14 +66,18 @@ KEEP_PROGRESS = statement("keep_progress")
 GET_JOB = statement("get_job")
 ERRORS_OF_JOB = statement("errors_of_job")
 PROGRESS_OF_JOB = statement("progress_of_job")
-LIST_JOBS = statement("list_jobs")
-COUNT_JOBS = statement("count_jobs")
 CHOOSE_IDS = statement("choose_ids")
 WAITING_KINDS = statement("waiting_kinds")
+RUNNING_KINDS = statement("running_kinds")
+DEAD_KINDS = statement("dead_kinds")
+DEATHS = statement("deaths")
+LIST_QUEUES = statement("list_queues")
 OUTSTANDING = statement("outstanding")
 NEXT_DUE = statement("next_due")
 
 BULK_ACT_BATCH: Final = 500
+UNKNOWN_ID_BYTES: Final = 80
+"""So much of what is no id is shown."""
 T = TypeVar("T")
 ExchangeOperation: TypeAlias = Callable[[Tx, Sequence[Finalize], Sequence[ClaimRequest]], Exchanged]
 """A backend's way to settle and claim in one transaction."""
@@ -112,20 +127,27 @@ class SqlJobs:
         return await answer
 
     async def enqueue_bulk(
-        self, requests: Sequence[EnqueueRequest], *, parent_id: JobId | None = None
+        self, requests: Sequence[EnqueueRequest], *, parent_id: JobId | None = None, actor: Actor | None = None
     ) -> list[EnqueueOutcome]:
         with tracing.enqueuing(requests) as traced:
-            return await self._enqueue_bulk(traced, parent_id)
+            return await self._enqueue_bulk(traced, parent_id, actor)
 
-    async def _enqueue_bulk(self, requests: Sequence[EnqueueRequest], parent_id: JobId | None) -> list[EnqueueOutcome]:
+    async def _enqueue_bulk(
+        self, requests: Sequence[EnqueueRequest], parent_id: JobId | None, actor: Actor | None
+    ) -> list[EnqueueOutcome]:
         jobs = check_requests(requests, parent_id=parent_id, payload_max=self._config.payload_max)
         if not jobs:
             return []
+
+        def operation(tx: Tx) -> Batch:
+            batch = insert_jobs(tx, jobs, self._known, atomic=True)
+            if actor is not None:
+                tx.change(INSERT_AUDIT, _audit_of_added(actor, jobs, batch))
+            return batch
+
         began = time.monotonic()
         try:
-            batch = await self._driver.write(
-                lambda tx: insert_jobs(tx, jobs, self._known, atomic=True), label="enqueue"
-            )
+            batch = await self._driver.write(operation, label="enqueue")
         except Exception as error:
             self._known.forget()
             if isinstance(error, OutcomeUnknown):
@@ -294,8 +316,22 @@ class SqlJobs:
     async def run_now(self, job_id: JobId, *, actor: Actor = PYTHON) -> bool:
         return await self._act("job.run_now", job_id, admin.run_now, actor, lambda done: "due" if done else "refused")
 
+    async def change(self, job_id: JobId, change: JobChange, *, actor: Actor = PYTHON) -> NotWaiting | None:
+        job_id = parse_id(job_id)
+        wanted = check_change(change)
+        refused, queue = await self._driver.write(lambda tx: admin.change(tx, job_id, wanted, actor), label="admin")
+        if queue is not None:
+            self._wake.due({queue})
+        return refused
+
     async def act_on(
-        self, action: str, chosen: JobFilter, *, limit: int | None = None, actor: Actor = PYTHON
+        self,
+        action: str,
+        chosen: JobFilter,
+        *,
+        limit: int | None = None,
+        actor: Actor = PYTHON,
+        watch: Callable[[BulkReport], bool] = lambda so_far: True,
     ) -> BulkReport:
         if action not in admin.ACTIONS:
             raise InvalidInput(
@@ -312,7 +348,7 @@ class SqlJobs:
             self._tell(effects)
             changed += done
             seen += len(ids)
-            if len(ids) < size:
+            if len(ids) < size or not watch(BulkReport(changed=changed, skipped=dict(skipped))):
                 break
             after = ids[-1]
         return BulkReport(changed=changed, skipped=dict(skipped))
@@ -353,25 +389,45 @@ class SqlJobs:
             return None
         return await self._driver.read(lambda tx: _detail(tx, job_id))
 
+    async def explain(self, job_id: JobId, *, stale_after: timedelta = STALE_AFTER) -> Sequence[Blocker]:
+        try:
+            known = parse_id(job_id)
+        except InvalidInput:
+            return unknown_job(clean(job_id, UNKNOWN_ID_BYTES) if isinstance(job_id, str) else repr(job_id)[:80])
+        return await self._driver.read(lambda tx: explain_job(tx, known, stale_after))
+
     async def list_jobs(
-        self, chosen: JobFilter, *, limit: int = 50, cursor: str | None = None, with_total: bool = True
+        self,
+        chosen: JobFilter,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        with_total: bool = True,
+        order: JobOrder = JobOrder.NEWEST,
     ) -> Page:
         if type(limit) is not int or not 1 <= limit <= limits.PAGE:
             raise InvalidInput(f"limit {limit!r} is not within 1 … {limits.PAGE}", field="limit", reason="out_of_range")
-        params = filter_params(chosen)
-        before = None if cursor is None else _read_cursor(cursor)
-
-        def operation(tx: Tx) -> Page:
-            rows = tx.rows(LIST_JOBS, {**params, "before": before, "limit": limit + 1})
-            items = tuple(job_row(row) for row in rows[:limit])
-            total = sum(count for _, count in tx.rows(COUNT_JOBS, params)) if with_total else None
-            return Page(items=items, next_cursor=_cursor(items[-1].id) if len(rows) > limit else None, total=total)
-
-        return await self._driver.read(operation)
+        after = read_cursor(cursor, chosen, order)
+        return await self._driver.read(lambda tx: list_page(tx, chosen, order, limit, after, with_total=with_total))
 
     async def count(self, chosen: JobFilter) -> dict[str, int]:
-        params = filter_params(chosen)
-        return await self._driver.read(lambda tx: dict(tx.rows(COUNT_JOBS, params)))
+        filter_params(chosen)  # refuses what is not legal before the store is asked
+        return await self._driver.read(lambda tx: count_by_status(tx, chosen))
+
+    async def kinds(self) -> list[KindCounts]:
+        return await self._driver.read(_kinds)
+
+    async def deaths(self, queues: Sequence[str] | None = None, *, limit: int) -> list[Death]:
+        def operation(tx: Tx) -> list[Death]:
+            chosen = [row[0] for row in tx.rows(LIST_QUEUES)] if queues is None else queues
+            heads = [tx.rows(DEATHS, {"queue": queue, "limit": limit}) for queue in chosen]
+            rows = islice(heapq.merge(*heads, key=lambda row: row[5], reverse=True), limit)
+            return [
+                Death(id=JobId(row[0]), queue=row[1], kind=row[2], error=row[3], reason=row[4], at=from_us(row[5]))
+                for row in rows
+            ]
+
+        return await self._driver.read(operation)
 
     async def waiting_kinds(self) -> dict[str, dict[str, int]]:
         found: dict[str, dict[str, int]] = {}
@@ -426,24 +482,27 @@ def _detail(tx: Tx, job_id: JobId) -> JobDetail | None:
     return JobDetail(
         row=job,
         history=tuple(error_entry(entry) for entry in tx.rows(ERRORS_OF_JOB, {"id": job_id})),
-        traceback=row[26],
+        traceback=row[27],
         progress=None if current is None else progress(current),
-        trace=json.loads(row[27]) if row[27] else None,
+        trace=json.loads(row[26]) if row[26] else None,
     )
 
 
-def _cursor(job_id: str) -> str:
-    return base64.urlsafe_b64encode(f"j1:{job_id}".encode()).decode().rstrip("=")
+def _kinds(tx: Tx) -> list[KindCounts]:
+    counts: dict[tuple[str, str], dict[str, int]] = {}
+    for queue, kind, count in tx.rows(WAITING_KINDS):
+        counts.setdefault((queue, kind), {})["waiting"] = count
+    for queue, kind, count in tx.rows(RUNNING_KINDS):
+        counts.setdefault((queue, kind), {})["in_progress"] = count
+    for queue in [row[0] for row in tx.rows(LIST_QUEUES)]:
+        for kind, count in tx.rows(DEAD_KINDS, {"queue": queue}):
+            counts.setdefault((queue, kind), {})["dead"] = count
+    return [KindCounts(queue=queue, kind=kind, **found) for (queue, kind), found in sorted(counts.items())]
 
 
-def _read_cursor(cursor: str) -> str:
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-        version, _, job_id = text.partition(":")
-        if version == "j1":
-            return parse_id(job_id)
-    except ValueError:
-        pass
-    except InvalidInput:
-        pass
-    raise InvalidInput(f"cursor {cursor!r} is not one of ours", field="cursor", reason="invalid_cursor")
+def _audit_of_added(actor: Actor, jobs: Sequence[NewJob], batch: Batch) -> Mapping[str, Any]:
+    added = len(batch.added)
+    target = batch.answers[0].id if len(jobs) == 1 and isinstance(batch.answers[0], (Enqueued, Deduped)) else ""
+    after = {"queues": sorted({job.queue for job in jobs}), "kinds": sorted({job.kind for job in jobs})}
+    outcome = f"added {added} of {len(jobs)}"
+    return audit_params(actor, "job.enqueue", target, count=added, outcome=outcome, after=after)

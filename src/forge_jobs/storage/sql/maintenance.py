@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
+import re
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
+from forge_jobs import limits
+from forge_jobs.names import check_name
+from forge_jobs.storage.error import InvalidInput
 from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.driver import Driver, Tx
-from forge_jobs.storage.sql.rows import audit_row, to_json
+from forge_jobs.storage.sql.rows import audit_params, audit_row, to_json
 from forge_jobs.storage.types.answers import CleanupReport
-from forge_jobs.storage.types.event import AuditRow
+from forge_jobs.storage.types.event import Actor, AuditPage, AuditRow
+from forge_jobs.text import clean
 
 log = logging.getLogger("forge_jobs.cleanup")
 
@@ -29,6 +34,11 @@ DELETE_OLD_TICKS = statement("delete_old_ticks")
 DELETE_OLD_METRICS = statement("delete_old_metrics")
 DELETE_OLD_PROCESS_METRICS = statement("delete_old_process_metrics")
 LIST_AUDIT = statement("list_audit")
+AUDIT_PAGE = statement("audit_page")
+COUNT_AUDIT = statement("count_audit")
+INSERT_AUDIT = statement("insert_audit")
+
+NAME_BYTES: Final = 512
 
 BATCH: Final = 100
 """A claim waits for the batch that is under way, and 500 rows made the slowest claims five times as slow."""
@@ -54,12 +64,68 @@ class SqlAudit:
     async def list(self, *, limit: int = 50) -> list[AuditRow]:
         return await self._driver.read(lambda tx: [audit_row(row) for row in tx.rows(LIST_AUDIT, {"limit": limit})])
 
+    async def page(
+        self, *, limit: int = 50, cursor: str | None = None, actor: str | None = None, action: str | None = None
+    ) -> AuditPage:
+        chosen = {"actor": actor and clean(actor, NAME_BYTES), "action": action and clean(action, NAME_BYTES)}
+        at, seq = (None, None) if cursor is None else _read_cursor(cursor)
 
-async def cleanup(driver: Driver) -> CleanupReport:
+        def operation(tx: Tx) -> AuditPage:
+            rows = tx.rows(AUDIT_PAGE, {**chosen, "at": at, "seq": seq, "limit": limit + 1})
+            total = tx.row(COUNT_AUDIT, chosen)
+            last = rows[limit - 1] if len(rows) > limit else None
+            return AuditPage(
+                items=tuple(audit_row(row[:12]) for row in rows[:limit]),
+                next_cursor=None if last is None else f"a1-{last[0]}-{last[12]}",
+                total=total[0] if total else 0,
+            )
+
+        return await self._driver.read(operation)
+
+
+def _read_cursor(cursor: str) -> tuple[int, int]:
+    found = re.fullmatch(r"a1-(\d{1,18})-(\d{1,18})", cursor, re.ASCII)
+    if found is None:
+        raise InvalidInput(f"cursor {ascii(cursor)[:80]} is not one of ours", field="cursor", reason="invalid_cursor")
+    return int(found[1]), int(found[2])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """What to remove. With `queue` only finished jobs of that queue; days that are given take the place of those that
+    queues keep."""
+
+    queue: str | None = None
+    done_older_days: float | None = None
+    dead_older_days: float | None = None
+    actor: Actor | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("done_older_days", "dead_older_days"):
+            days = getattr(self, name)
+            low, high = limits.RETENTION_DAYS
+            if days is not None and (type(days) not in (int, float) or not low <= days <= high):
+                raise InvalidInput(f"{name} {days!r} is not within {low} … {high}", field=name, reason="out_of_range")
+        if self.queue is not None:
+            check_name(self.queue, "queue")
+
+
+async def cleanup(driver: Driver, sweep: Sweep | None = None) -> CleanupReport:
     """Remove what retention lets go. A fault on one queue is logged and the next queue is swept."""
+    sweep = sweep or Sweep()
+    if sweep.actor is not None:
+        actor, wanted = sweep.actor, {**asdict(sweep), "actor": None}
+        await driver.write(
+            lambda tx: tx.change(INSERT_AUDIT, audit_params(actor, "store.cleanup", "", outcome="begun", after=wanted)),
+            label="cleanup",
+        )
     report = CleanupReport()
-    limits = await driver.read(lambda tx: [(row[0], row[2], row[3]) for row in tx.rows(LIST_QUEUES)])
-    for queue, done_days, dead_days in limits:
+    queues = await driver.read(lambda tx: [(row[0], row[2], row[3]) for row in tx.rows(LIST_QUEUES)])
+    for queue, done_days, dead_days in queues:
+        if sweep.queue is not None and queue != sweep.queue:
+            continue
+        done_days = done_days if sweep.done_older_days is None else sweep.done_older_days
+        dead_days = dead_days if sweep.dead_older_days is None else sweep.dead_older_days
         for status, days in (("done", done_days), ("dead", dead_days)):
             if days is None:
                 continue
@@ -69,6 +135,8 @@ async def cleanup(driver: Driver) -> CleanupReport:
                 log.exception("cleanup_fault queue=%s status=%s", queue, status)
                 continue
             report = replace(report, **{status: getattr(report, status) + removed})
+    if sweep.queue is not None:
+        return report
     return replace(
         report,
         events=await _in_batches(driver, DELETE_OLD_EVENTS, EVENTS_KEPT_DAYS),

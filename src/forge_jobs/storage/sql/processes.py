@@ -4,29 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from forge_jobs.clock import duration_us, from_us
 from forge_jobs.ids import JobId
-from forge_jobs.storage.protocol import Heart
+from forge_jobs.storage.error import NotFound
+from forge_jobs.storage.protocol import PYTHON, Heart
 from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.driver import Driver, Operation, Tx
-from forge_jobs.storage.sql.rows import to_json
-from forge_jobs.storage.types.process import BeatAnswer, Claimed, ProcessInfo, ProcessRow
+from forge_jobs.storage.sql.rows import audit_params, to_json
+from forge_jobs.storage.types.event import Actor
+from forge_jobs.storage.types.process import BeatAnswer, Claimed, ProcessInfo, ProcessRow, ProcessWish
+from forge_jobs.text import clean
 
 BEAT_JOBS = statement("beat_jobs")
 BEAT_PROCESS = statement("beat_process")
 RUNNING_OF_HOST = statement("running_of_host")
 LIST_PROCESSES = statement("list_processes")
 PRUNE_PROCESSES = statement("prune_processes")
+WISH_OF_PROCESS = statement("wish_of_process")
+ASK_PROCESS = statement("ask_process")
+INSERT_AUDIT = statement("insert_audit")
 REMOVE_PROCESS = statement("remove_process")
 REMOVE_PAUSES_OF_THE_GONE = statement("remove_pauses_of_the_gone")
 REMOVE_PAUSES_OF_PROCESS = statement("remove_pauses_of_process")
 REMOVE_SHARES_OF_THE_GONE = statement("remove_shares_of_the_gone")
 REMOVE_SHARES_OF_PROCESS = statement("remove_shares_of_process")
 RELEASE_LEASES_OF_PROCESS = statement("release_leases_of_process")
+
+
+NAME_BYTES: Final = 512
 
 
 class HeartConnection(Protocol):
@@ -60,6 +69,17 @@ class SqlProcesses:
             ]
 
         return await self._driver.read(operation)
+
+    async def ask(self, host_id: str, wish: ProcessWish | None, *, actor: Actor = PYTHON) -> None:
+        params = {"host": clean(host_id, NAME_BYTES), "wish": None if wish is None else wish.value}
+
+        def operation(tx: Tx) -> None:
+            if tx.change(ASK_PROCESS, params) != 1:
+                raise NotFound(f"there is no process {host_id!r}")
+            action = "worker.resume" if wish is None else f"worker.{wish.value}"
+            tx.change(INSERT_AUDIT, audit_params(actor, action, host_id, outcome="asked"))
+
+        await self._driver.write(operation, label="process")
 
     async def remove(self, host_id: str) -> None:
         def operation(tx: Tx) -> None:
@@ -110,6 +130,15 @@ def _beat(tx: Tx, process: ProcessInfo, claims: Sequence[Claimed]) -> BeatAnswer
         if cancel_requested:
             cancelled.add(JobId(job_id))
     named = set(claims)
+    wish = tx.row(WISH_OF_PROCESS, {"host": process.host_id})
     return BeatAnswer(
-        lost=frozenset(named - owned), cancel_requested=frozenset(cancelled), strays=frozenset(owned - named)
+        lost=frozenset(named - owned),
+        cancel_requested=frozenset(cancelled),
+        strays=frozenset(owned - named),
+        wish=_wish(wish[0] if wish is not None else None),
     )
+
+
+def _wish(word: str | None) -> ProcessWish | None:
+    """A word of a newer program is not one that this one could follow."""
+    return ProcessWish(word) if word in list(ProcessWish) else None

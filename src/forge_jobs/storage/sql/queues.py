@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from forge_jobs.names import check_name
 from forge_jobs.storage.error import NotFound, QueueInUse
-from forge_jobs.storage.protocol import CLUSTER, PYTHON
+from forge_jobs.storage.protocol import CLUSTER, PYTHON, STALE_AFTER
 from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.counts import fold_finished, read_counts
 from forge_jobs.storage.sql.driver import Driver, Row, Tx, Wake
 from forge_jobs.storage.sql.enqueue import KnownQueues
+from forge_jobs.storage.sql.explain import explain_queue
 from forge_jobs.storage.sql.rows import audit_params, queue_settings
+from forge_jobs.storage.types.blocker import Blocker
 from forge_jobs.storage.types.event import Actor
 from forge_jobs.storage.types.queue import QueueChange, QueueCounts, QueueSettings
 
@@ -56,6 +59,21 @@ class SqlQueues:
 
         return await self._driver.write(operation, label="queue")
 
+    async def add(self, name: str, change: QueueChange, *, actor: Actor = PYTHON) -> bool:
+        check_name(name, "queue")
+        given = change.given()
+
+        def operation(tx: Tx) -> bool:
+            if not tx.change(ENSURE_QUEUE, {"name": name}):
+                return False
+            _write(tx, name, given, actor.name)
+            _audit(tx, actor, "queue.add", name, None, given)
+            return True
+
+        added = await self._driver.write(operation, label="queue")
+        self._known.forget()
+        return added
+
     async def get(self, name: str) -> QueueSettings | None:
         check_name(name, "queue")
 
@@ -71,6 +89,10 @@ class SqlQueues:
             return [queue_settings(row, [p for p in pauses if p[0] == row[0]]) for row in tx.rows(LIST_QUEUES)]
 
         return await self._driver.read(operation)
+
+    async def explain(self, name: str, *, stale_after: timedelta = STALE_AFTER) -> Sequence[Blocker]:
+        check_name(name, "queue")
+        return await self._driver.read(lambda tx: explain_queue(tx, name, stale_after))
 
     async def change(self, name: str, change: QueueChange, *, actor: Actor = PYTHON) -> QueueSettings:
         check_name(name, "queue")

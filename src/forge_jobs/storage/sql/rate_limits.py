@@ -91,10 +91,20 @@ class SqlRateLimits:
             self.warn_of_unknown([scope])
         return acquired
 
-    async def drain(self, scope: str, retry_after: float | timedelta | None = None) -> bool:
+    async def drain(
+        self, scope: str, retry_after: float | timedelta | None = None, *, actor: Actor | None = None
+    ) -> bool:
         check_name(scope, "scope")
         hint_us = _hint_us(retry_after)
-        found = await self._driver.write(lambda tx: drain_bucket(tx, scope, hint_us), label=LABEL)
+
+        def operation(tx: Tx) -> bool:
+            found = drain_bucket(tx, scope, hint_us)
+            if found and actor is not None:
+                after = {"retry_after_s": None if hint_us is None else hint_us / 1e6}
+                tx.change(INSERT_AUDIT, audit_params(actor, "limit.drain", scope, outcome="ok", after=after))
+            return found
+
+        found = await self._driver.write(operation, label=LABEL)
         if not found:
             self.warn_of_unknown([scope])
         return found
@@ -240,6 +250,22 @@ def lock_buckets(tx: Tx, scopes: Collection[str]) -> dict[str, Bucket]:
     missing = [scope for scope in scopes if scope not in found and ":" in scope]
     if missing and _make_keyed(tx, missing):
         found |= _read(tx, missing)
+    return found
+
+
+def look_at_buckets(tx: Tx, scopes: Iterable[str]) -> dict[str, Bucket]:
+    """The buckets of these scopes now, without a lock; one that a pattern covers and that was never used is full."""
+    found: dict[str, Bucket] = {}
+    for scope in sorted(scopes):
+        row = tx.row(LIST_RATE_LIMITS, {"scope": scope})
+        if row is not None:
+            found[scope] = _bucket(row)
+            continue
+        patterns = (tx.row(LIST_RATE_LIMITS, {"scope": prefix}) for prefix in _prefixes(scope))
+        pattern = next((one for one in patterns if one is not None and one[7]), None)
+        if pattern is not None:
+            _, capacity, refill_per_s = pattern[:3]
+            found[scope] = Bucket(capacity=capacity, refill_per_s=refill_per_s, tokens=capacity)
     return found
 
 

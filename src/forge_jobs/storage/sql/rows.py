@@ -13,6 +13,7 @@ import msgspec
 from forge_jobs.clock import from_us, to_us
 from forge_jobs.ids import JobId
 from forge_jobs.limits import DEDUPE_KEY_LENGTH
+from forge_jobs.names import check_name
 from forge_jobs.storage.error import InvalidInput
 from forge_jobs.storage.lifecycle import JobState
 from forge_jobs.storage.sql.driver import Row
@@ -80,6 +81,7 @@ def job_row(row: Row) -> JobRow:
         parent_id=row[23],
         payload_text=row[24],
         worker=row[25] or row[17],
+        schedule=json.loads(row[26]).get("schedule") if row[26] else None,
     )
 
 
@@ -155,6 +157,11 @@ def filter_params(chosen: JobFilter) -> dict[str, Any]:
         "error": literal_pattern(chosen.error, "error"),
         "since": _bound(chosen.since, "since"),
         "until": _bound(chosen.until, "until"),
+        "process": chosen.process and clean(chosen.process, 4 * DEDUPE_KEY_LENGTH),
+        "parent": chosen.parent and clean(chosen.parent, 4 * DEDUPE_KEY_LENGTH),
+        "schedule": None
+        if chosen.schedule is None
+        else to_json({"schedule": check_name(chosen.schedule, "schedule")})[1:-1],
     }
 
 

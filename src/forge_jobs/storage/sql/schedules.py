@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -20,14 +20,16 @@ from forge_jobs.config import StoreConfig
 from forge_jobs.ids import JobId
 from forge_jobs.names import check_name
 from forge_jobs.storage.error import InvalidInput, NotFound, ScheduleExists
-from forge_jobs.storage.protocol import CLUSTER, PYTHON
+from forge_jobs.storage.protocol import CLUSTER, PYTHON, STALE_AFTER
 from forge_jobs.storage.request import check_request
 from forge_jobs.storage.schedule_check import check_declaration, check_settings, read_settings
 from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.driver import Driver, Operation, Row, Tx, Wake
 from forge_jobs.storage.sql.enqueue import Answer, Batch, KnownQueues, insert_jobs
+from forge_jobs.storage.sql.explain import explain_schedule
 from forge_jobs.storage.sql.jobs import SqlJobs
 from forge_jobs.storage.sql.rows import audit_params, instant, to_json
+from forge_jobs.storage.types.blocker import Blocker
 from forge_jobs.storage.types.event import Actor
 from forge_jobs.storage.types.job import Deduped, Enqueued, EnqueueOutcome, EnqueueRequest, NewJob
 from forge_jobs.storage.types.schedule import (
@@ -135,6 +137,17 @@ class SqlSchedules:
 
     async def list(self) -> list[Schedule]:
         return [_schedule(row) for row in await self._driver.read(lambda tx: tx.rows(LIST_SCHEDULES))]
+
+    async def explain(self, name: str, *, stale_after: timedelta = STALE_AFTER) -> Sequence[Blocker]:
+        check_name(name, "schedule")
+
+        def operation(tx: Tx) -> Sequence[Blocker]:
+            row = tx.row(GET_SCHEDULE, {"name": name})
+            ticks = tx.rows(LIST_TICKS, {"name": name, "until": None, "limit": 1})
+            schedule, newest = None if row is None else _schedule(row), _tick(ticks[0]) if ticks else None
+            return explain_schedule(tx, name, stale_after, schedule, newest)
+
+        return await self._driver.read(operation)
 
     async def change(self, name: str, change: ScheduleChange, *, actor: Actor = PYTHON) -> Schedule:
         given = change.given()

@@ -28,6 +28,7 @@ from forge_jobs.storage.error import (
     Busy,
     ForkedConnection,
     OutcomeUnknown,
+    ReadOnly,
     StorageError,
     StoreUnavailable,
 )
@@ -74,6 +75,8 @@ class SqliteDriver:
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._connection = sqlite.connect(database, durability=config.durability, busy_timeout_ms=sqlite.BUSY_TRY_MS)
         self._checkpointer = sqlite.connect(database) if database else None
+        if config.read_only:
+            self._connection.execute("PRAGMA query_only=ON")
         self._turnstile = Turnstile(database)
         self._file = _identity(database)
         self._file_checked = time.monotonic()
@@ -87,7 +90,10 @@ class SqliteDriver:
     def submit(
         self, operation: Operation[T], *, label: str, done: Callable[[T | None, Exception | None], None]
     ) -> None:
-        if (refusal := self._refusal()) is not None:
+        refusal = self._refusal()
+        if refusal is None and self.config.read_only and label != "read":
+            refusal = ReadOnly()
+        if refusal is not None:
             done(None, refusal)
             return
         write = Pending(operation, label, done, time.monotonic() + self.config.store_deadline_s)
@@ -262,6 +268,8 @@ class SqliteDriver:
     def _idle(self) -> None:
         try:
             self._check_file()
+            if self.config.read_only:
+                return
             if self._changed >= ANALYZE_AFTER_CHANGES:
                 self._analyze()
             if self.log.guess:

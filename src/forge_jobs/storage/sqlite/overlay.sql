@@ -345,3 +345,68 @@ UPDATE forge_finished SET
       AND j.completed_at >= CASE WHEN forge_finished.counted_until <= :until THEN forge_finished.counted_until ELSE 0 END
       AND j.completed_at < :until),
   counted_until = :until
+
+-- name: explain_job
+-- How long its owner has been silent, on the boot-time clock; null after another boot.
+SELECT id, queue, kind, status, priority, attempts, max_attempts, crashes, throttles, alone, enqueued_at, scheduled_at,
+  expires_at, started_at, completed_at, heartbeat_at, CASE WHEN beat_boot = :boot AND beat_us <= :tick THEN :tick - beat_us END,
+  process_id, host_id, dedupe_key, dead_reason, last_error, cancel_requested_at, payload
+FROM forge_jobs WHERE id = :id
+
+-- name: running_by_host
+SELECT host_id, queue, count(*) FROM forge_jobs INDEXED BY forge_jobs_running
+WHERE status = 'in_progress' GROUP BY host_id, queue
+
+-- name: oldest_running
+SELECT id, started_at FROM forge_jobs INDEXED BY forge_jobs_running
+WHERE status = 'in_progress' AND queue = :queue ORDER BY started_at LIMIT 1
+
+-- name: count_ahead
+-- Per kind, as claims read them; no more than `:limit` of each.
+SELECT coalesce(sum((SELECT count(*) FROM (
+  SELECT 1 FROM forge_jobs INDEXED BY forge_jobs_ready
+  WHERE queue = :queue AND kind = k.value AND ready = 1 AND alone = 0
+    AND (priority, scheduled_at, id) < (:priority, :scheduled_at, :id)
+    AND (expires_at IS NULL OR expires_at > :now) LIMIT :limit))), 0)
+FROM json_each(:kinds) AS k
+
+-- name: heads_ahead
+-- Up to `:limit` of each kind, in claim order.
+SELECT k.value, (SELECT json_group_array(json_array(priority, scheduled_at, id)) FROM (
+  SELECT priority, scheduled_at, id FROM forge_jobs INDEXED BY forge_jobs_ready
+  WHERE queue = :queue AND kind = k.value AND ready = 1 AND alone = 0
+    AND (priority, scheduled_at, id) < (:priority, :scheduled_at, :id)
+    AND (expires_at IS NULL OR expires_at > :now)
+  ORDER BY priority, scheduled_at, id LIMIT :limit))
+FROM json_each(:kinds) AS k
+
+-- name: alone_ahead
+SELECT kind, priority, scheduled_at, id FROM forge_jobs INDEXED BY forge_jobs_alone
+WHERE queue = :queue AND ready = 1 AND alone = 1 AND kind IN (SELECT value FROM json_each(:kinds))
+  AND (priority, scheduled_at, id) < (:priority, :scheduled_at, :id)
+  AND (expires_at IS NULL OR expires_at > :now) LIMIT :limit
+
+-- name: due_ahead
+-- Due, and not made ready by a claim yet: the first by time.
+SELECT kind, alone, priority, scheduled_at, id FROM (
+  SELECT kind, alone, priority, scheduled_at, id, expires_at FROM forge_jobs INDEXED BY forge_jobs_future
+  WHERE queue = :queue AND ready = 0 AND scheduled_at <= :now ORDER BY scheduled_at LIMIT :limit)
+WHERE (priority, scheduled_at, id) < (:priority, :scheduled_at, :id) AND (expires_at IS NULL OR expires_at > :now)
+  AND kind IN (SELECT value FROM json_each(:kinds))
+
+-- name: kinds_due
+-- A skip scan, as claims do it, over jobs that are ready, that run alone, and that fell due.
+WITH RECURSIVE present (kind) AS (
+  SELECT min(kind) FROM forge_jobs INDEXED BY forge_jobs_ready WHERE queue = :queue AND ready = 1 AND alone = 0
+  UNION ALL
+  SELECT (SELECT min(kind) FROM forge_jobs INDEXED BY forge_jobs_ready
+          WHERE queue = :queue AND ready = 1 AND alone = 0 AND kind > present.kind)
+  FROM present WHERE present.kind IS NOT NULL)
+SELECT kind FROM present WHERE kind IS NOT NULL
+UNION
+SELECT kind FROM (SELECT kind FROM forge_jobs INDEXED BY forge_jobs_alone
+                  WHERE queue = :queue AND ready = 1 AND alone = 1 LIMIT :limit)
+UNION
+SELECT kind FROM (SELECT kind FROM forge_jobs INDEXED BY forge_jobs_future
+                  WHERE queue = :queue AND ready = 0 AND scheduled_at <= :now LIMIT :limit)
+ORDER BY 1

@@ -25,7 +25,7 @@ from forge_jobs.storage.sql.events import SqlEvents
 from forge_jobs.storage.sql.jobs import SqlJobs
 from forge_jobs.storage.sql.leases import SqlLeases
 from forge_jobs.storage.sql.logs import SqlLogs
-from forge_jobs.storage.sql.maintenance import SqlAudit, cleanup
+from forge_jobs.storage.sql.maintenance import SqlAudit, Sweep, cleanup
 from forge_jobs.storage.sql.metrics import SqlMetrics
 from forge_jobs.storage.sql.processes import SqlProcesses
 from forge_jobs.storage.sql.queues import SqlQueues
@@ -44,6 +44,7 @@ from forge_jobs.storage.sqlite.migrate import migrate, migrations, pending, sche
 from forge_jobs.storage.sqlite.session import LONGEST_S, SqliteSession
 from forge_jobs.storage.sqlite.wake import SqliteWake, socket_directory
 from forge_jobs.storage.types.answers import CleanupReport
+from forge_jobs.storage.types.event import Actor
 
 log = logging.getLogger("forge_jobs.sqlite")
 
@@ -124,8 +125,16 @@ class SqliteMaintenance:
     def __init__(self, driver: SqliteDriver) -> None:
         self._driver = driver
 
-    async def cleanup(self) -> CleanupReport:
-        return await cleanup(self._driver)
+    async def cleanup(
+        self,
+        *,
+        queue: str | None = None,
+        done_older_days: float | None = None,
+        dead_older_days: float | None = None,
+        actor: Actor | None = None,
+    ) -> CleanupReport:
+        sweep = Sweep(queue=queue, done_older_days=done_older_days, dead_older_days=dead_older_days, actor=actor)
+        return await cleanup(self._driver, sweep)
 
     async def status(self) -> dict[str, Any]:
         database, config = self._driver.database, self._driver.config
@@ -158,14 +167,17 @@ async def open_sqlite(path: str, *, clock: Clock | None, config: StoreConfig, cr
     database = None if path == ":memory:" else Path(path).absolute()
     if database is not None:
         check_not_of_the_parent(database)
-        _check_place(database, config, create=create)
+        _check_place(database, config, create=create and not config.read_only)
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise ConfigError(f"SQLite {sqlite3.sqlite_version} is too old; 3.38 or newer is needed")
     book = load_book(files("forge_jobs.storage.sqlite").joinpath("overlay.sql"), claim.PART)
     if database is not None:
-        if not create:
+        if not create or config.read_only:
             await asyncio.get_running_loop().run_in_executor(None, _check_ours, database)
-        await asyncio.get_running_loop().run_in_executor(None, _migrate, database, config)
+        if config.read_only:
+            await asyncio.get_running_loop().run_in_executor(None, _check_current, database)
+        else:
+            await asyncio.get_running_loop().run_in_executor(None, _migrate, database, config)
     driver = SqliteDriver(database, book, clock or SystemClock(), config)
     if database is None:
         migrate(driver._connection, None)  # nobody else can see it yet
@@ -197,6 +209,16 @@ def _check_ours(database: Path) -> None:
         raise sqlite.translate(error, database) from error
     if version == 0:
         raise SchemaMismatch(f"{database} holds no forge-jobs schema; `forge-jobs db create` adds it")
+
+
+def _check_current(database: Path) -> None:
+    """What may not be changed must be up to date."""
+    with contextlib.closing(sqlite.look_at(database)) as connection:
+        lacking = pending(connection)
+    if lacking:
+        raise SchemaMismatch(
+            f"{database} lacks {len(lacking)} migrations, and read_only applies none; `forge-jobs db migrate` does"
+        )
 
 
 def _migrate(database: Path, config: StoreConfig) -> None:

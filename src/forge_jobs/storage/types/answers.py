@@ -44,6 +44,13 @@ class NotRetryable:
     status: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class NotWaiting:
+    """The job runs, has ended or is gone (`status` null); nothing changed."""
+
+    status: str | None
+
+
 RetryOutcome = Retried | SlotHeld | NotRetryable
 
 

@@ -65,3 +65,12 @@ class AuditRow:
     outcome: str
     before: Any = None
     after: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditPage:
+    """Part of the audit, newest first."""
+
+    items: tuple[AuditRow, ...]
+    next_cursor: str | None
+    total: int

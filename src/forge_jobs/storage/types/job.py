@@ -12,6 +12,7 @@ import msgspec
 
 from forge_jobs.clock import from_us
 from forge_jobs.ids import JobId
+from forge_jobs.storage.types.unset import UNSET
 
 
 class JobStatus(StrEnum):
@@ -191,6 +192,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     parent_id: str | None
     payload_text: str
     worker: str | None = None
+    schedule: str | None = None
 
     @property
     def payload(self) -> Any:
@@ -238,7 +240,8 @@ class JobFilter:
     """Which jobs a list or a bulk act is about. An absent field does not restrict; an empty list matches nothing.
 
     `search` is a case-insensitive literal part of the payload text, `error` of the last error; `since` and `until`
-    bound `enqueued_at`, both inclusive.
+    bound `enqueued_at`, both inclusive. `process` is the host id or process id of the run, `parent` the job that
+    enqueued it, `schedule` the schedule that made it.
     """
 
     ids: tuple[str, ...] | None = None
@@ -252,11 +255,57 @@ class JobFilter:
     error: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    process: str | None = None
+    parent: str | None = None
+    schedule: str | None = None
 
     @property
     def is_everything(self) -> bool:
         """True when nothing restricts it."""
         return self == JobFilter()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobChange:
+    """What to change of a job that waits; what is not given stays. An `expires_at` of None takes the end away."""
+
+    priority: int = UNSET
+    run_at: datetime = UNSET
+    max_attempts: int = UNSET
+    queue: str = UNSET
+    expires_at: datetime | None = UNSET
+
+
+class JobOrder(StrEnum):
+    """Orders of a list: `newest` enqueued first; `scheduled` soonest first, for jobs that wait; `completed` latest
+    ended first, for jobs that ended."""
+
+    NEWEST = "newest"
+    SCHEDULED = "scheduled"
+    COMPLETED = "completed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindCounts:
+    """How many jobs of a kind a queue holds, but for those that are done."""
+
+    queue: str
+    kind: str
+    waiting: int = 0
+    in_progress: int = 0
+    dead: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Death:
+    """How one dead job ended."""
+
+    id: JobId
+    queue: str
+    kind: str
+    error: str | None
+    reason: str | None
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,7 @@ from typing import Any, Final
 
 from forge_jobs import limits
 from forge_jobs.storage.error import InvalidInput
-
-UNSET: Final[Any] = object()
-"""Marks a setting that a change leaves as it is, where `None` means "no limit"."""
+from forge_jobs.storage.types.unset import UNSET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

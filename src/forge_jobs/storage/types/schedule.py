@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from forge_jobs.ids import JobId
 from forge_jobs.storage.types.job import EnqueueRequest
-from forge_jobs.storage.types.queue import UNSET
+from forge_jobs.storage.types.unset import UNSET
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,10 @@ pytest.register_assert_rewrite(
     *(
         f"{__name__}.{module}"
         for module in (
-            "admin", "arrange", "cancel", "claim", "cluster", "cluster_histories", "counts", "dedupe", "durability",
-            "enqueue", "events", "finalize", "heartbeat", "lifecycle_matrix", "logs", "metrics", "model", "processes",
-            "queues", "rate_limits", "reaper", "retention", "schedules", "state_machine", "throttle",
+            "admin", "arrange", "blockers", "blockers_and_claims", "cancel", "claim", "cluster", "cluster_histories",
+            "counts", "dedupe", "durability", "enqueue", "events", "finalize", "heartbeat", "lifecycle_matrix",
+            "logs", "metrics", "model", "processes", "queues", "rate_limits", "reaper", "retention", "schedules",
+            "standstill", "state_machine", "throttle",
         )
     )
 )  # fmt: skip
@@ -42,6 +43,16 @@ from forge_jobs.testing.conformance.admin import (  # noqa: E402
     TestRunNow,
 )
 from forge_jobs.testing.conformance.backend import Backend  # noqa: E402
+from forge_jobs.testing.conformance.blockers import (  # noqa: E402
+    TestBlockersInTime,
+    TestBlockersOfFinishedJobs,
+    TestBlockersOfLimits,
+    TestBlockersOfQueues,
+    TestBlockersOfRunningJobs,
+    TestBlockersOfWorkers,
+    TestExplaining,
+)
+from forge_jobs.testing.conformance.blockers_and_claims import TestBlockersAgreeWithClaims  # noqa: E402
 from forge_jobs.testing.conformance.cancel import TestCancel, TestDelete  # noqa: E402
 from forge_jobs.testing.conformance.claim import (  # noqa: E402
     TestClaim,
@@ -61,12 +72,7 @@ from forge_jobs.testing.conformance.enqueue import (  # noqa: E402
     TestFullQueue,
 )
 from forge_jobs.testing.conformance.events import TestAudit, TestEvents  # noqa: E402
-from forge_jobs.testing.conformance.finalize import (  # noqa: E402
-    TestAttempts,
-    TestErrors,
-    TestFinalize,
-    TestProgress,
-)
+from forge_jobs.testing.conformance.finalize import TestAttempts, TestErrors, TestFinalize, TestProgress  # noqa: E402
 from forge_jobs.testing.conformance.fixtures import beater, clock, neighbour, storage  # noqa: E402
 from forge_jobs.testing.conformance.heartbeat import TestHeartbeat  # noqa: E402
 from forge_jobs.testing.conformance.lifecycle_matrix import TestLifecycleMatrix  # noqa: E402
@@ -96,24 +102,23 @@ from forge_jobs.testing.conformance.schedules import (  # noqa: E402
     TestScheduleFaults,
     TestTrigger,
 )
+from forge_jobs.testing.conformance.standstill import TestExplainQueue, TestExplainSchedule  # noqa: E402
 from forge_jobs.testing.conformance.state_machine import TestStateMachine  # noqa: E402
-from forge_jobs.testing.conformance.throttle import (  # noqa: E402
-    TestCoolDown,
-    TestCoolDownIsForgotten,
-    TestThrottled,
-)
+from forge_jobs.testing.conformance.throttle import TestCoolDown, TestCoolDownIsForgotten, TestThrottled  # noqa: E402
 
 __all__ = [
-    "Backend", "TestActOnMany", "TestAttempts", "TestAudit", "TestCancel", "TestClaim", "TestClaimAlone",
-    "TestClaimAndSettings", "TestClockOfOneHost", "TestClusterHistories", "TestCoolDown", "TestCoolDownIsForgotten",
-    "TestCounts", "TestCountsAreKept", "TestDeclaredSchedules", "TestDedupe", "TestDedupeInBulk", "TestDelete",
-    "TestDeleteQueue", "TestDrain", "TestEditedSchedules", "TestEnqueue", "TestEnqueueAgain", "TestEnqueueBulk",
-    "TestErrors", "TestEvents", "TestExpire", "TestFilter", "TestFinalize", "TestFire", "TestFullQueue",
-    "TestHeartbeat", "TestJobLog", "TestKeyedLimits", "TestLeases", "TestLifecycleMatrix", "TestList",
-    "TestMisfire", "TestNextDue", "TestOpenSlots", "TestPaidClaims", "TestPause", "TestProcesses", "TestProgress",
-    "TestQueueCounts", "TestQueueSettings", "TestRateLimit", "TestRebalance", "TestRecord", "TestReopen",
-    "TestRetention", "TestRetry",
-    "TestRevive", "TestRollup", "TestRunNow", "TestScheduleFaults", "TestSeries", "TestSettleAndClaim", "TestShares",
-    "TestStateMachine", "TestThrottled", "TestTrigger", "TestTuneLimits", "TestTwoStores", "TestUniqueFor",
-    "TestWake", "beater", "clock", "neighbour", "storage",
+    "Backend", "TestActOnMany", "TestAttempts", "TestAudit", "TestBlockersAgreeWithClaims", "TestBlockersInTime",
+    "TestBlockersOfFinishedJobs", "TestBlockersOfLimits", "TestBlockersOfQueues", "TestBlockersOfRunningJobs",
+    "TestBlockersOfWorkers", "TestCancel", "TestClaim", "TestClaimAlone", "TestClaimAndSettings",
+    "TestClockOfOneHost", "TestClusterHistories", "TestCoolDown", "TestCoolDownIsForgotten", "TestCounts",
+    "TestCountsAreKept", "TestDeclaredSchedules", "TestDedupe", "TestDedupeInBulk", "TestDelete", "TestDeleteQueue",
+    "TestDrain", "TestEditedSchedules", "TestEnqueue", "TestEnqueueAgain", "TestEnqueueBulk", "TestErrors",
+    "TestEvents", "TestExpire", "TestExplainQueue", "TestExplainSchedule", "TestExplaining", "TestFilter",
+    "TestFinalize", "TestFire", "TestFullQueue", "TestHeartbeat", "TestJobLog", "TestKeyedLimits", "TestLeases",
+    "TestLifecycleMatrix", "TestList", "TestMisfire", "TestNextDue", "TestOpenSlots", "TestPaidClaims", "TestPause",
+    "TestProcesses", "TestProgress", "TestQueueCounts", "TestQueueSettings", "TestRateLimit", "TestRebalance",
+    "TestRecord", "TestReopen", "TestRetention", "TestRetry", "TestRevive", "TestRollup", "TestRunNow",
+    "TestScheduleFaults", "TestSeries", "TestSettleAndClaim", "TestShares", "TestStateMachine", "TestThrottled",
+    "TestTrigger", "TestTuneLimits", "TestTwoStores", "TestUniqueFor", "TestWake", "beater", "clock", "neighbour",
+    "storage",
 ]  # fmt: skip

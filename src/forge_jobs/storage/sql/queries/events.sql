@@ -15,3 +15,14 @@ VALUES (:now, :actor, :role, :address, :surface, :action, :target, :count, :outc
 -- name: list_audit
 SELECT at, actor, role, address, surface, action, target, count, outcome, request_id, before, after
 FROM forge_audit ORDER BY at DESC, seq DESC LIMIT :limit
+
+-- name: audit_page
+SELECT at, actor, role, address, surface, action, target, count, outcome, request_id, before, after, seq
+FROM forge_audit
+WHERE (:at IS NULL OR at < :at OR (at = :at AND seq < :seq))
+  AND (:actor IS NULL OR actor = :actor) AND (:action IS NULL OR action = :action)
+ORDER BY at DESC, seq DESC LIMIT :limit
+
+-- name: count_audit
+SELECT count(*) FROM forge_audit
+WHERE (:actor IS NULL OR actor = :actor) AND (:action IS NULL OR action = :action)

@@ -59,7 +59,7 @@ ON CONFLICT (job_id) DO UPDATE SET fence = excluded.fence, current = excluded.cu
 SELECT j.id, j.queue, j.kind, j.status, j.priority, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
   j.enqueued_at, j.scheduled_at, j.expires_at, j.started_at, j.completed_at, j.heartbeat_at, j.process_id, j.host_id,
   j.dedupe_key, j.dead_reason, j.last_error, j.cancel_requested_at, j.tags, j.parent_id, j.payload,
-  (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id), j.last_traceback, j.trace
+  (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id), j.trace, j.last_traceback
 FROM forge_jobs j WHERE j.id = :id
 
 -- name: errors_of_job
@@ -115,13 +115,16 @@ WHERE id > :after
   AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
   AND (:since IS NULL OR enqueued_at >= :since)
   AND (:until IS NULL OR enqueued_at <= :until)
+  AND (:process IS NULL OR host_id = :process OR process_id = :process)
+  AND (:parent IS NULL OR parent_id = :parent)
+  AND (:schedule IS NULL OR replace(trace, :schedule, '') <> trace)
 ORDER BY id LIMIT :limit
 
 -- name: list_jobs
 SELECT j.id, j.queue, j.kind, j.status, j.priority, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
   j.enqueued_at, j.scheduled_at, j.expires_at, j.started_at, j.completed_at, j.heartbeat_at, j.process_id, j.host_id,
   j.dedupe_key, j.dead_reason, j.last_error, j.cancel_requested_at, j.tags, j.parent_id, j.payload,
-  (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id)
+  (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id), j.trace
 FROM forge_jobs j
 WHERE (:before IS NULL OR id < :before)
   AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
@@ -135,7 +138,79 @@ WHERE (:before IS NULL OR id < :before)
   AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
   AND (:since IS NULL OR enqueued_at >= :since)
   AND (:until IS NULL OR enqueued_at <= :until)
+  AND (:process IS NULL OR host_id = :process OR process_id = :process)
+  AND (:parent IS NULL OR parent_id = :parent)
+  AND (:schedule IS NULL OR replace(trace, :schedule, '') <> trace)
 ORDER BY id DESC LIMIT :limit
+
+-- name: list_finished
+-- Of one queue and status, whose index has this order; pages of several are merged.
+SELECT j.id, j.queue, j.kind, j.status, j.priority, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
+  j.enqueued_at, j.scheduled_at, j.expires_at, j.started_at, j.completed_at, j.heartbeat_at, j.process_id, j.host_id,
+  j.dedupe_key, j.dead_reason, j.last_error, j.cancel_requested_at, j.tags, j.parent_id, j.payload,
+  (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id), j.trace
+FROM forge_jobs j
+WHERE queue = :queue AND status = :status AND completed_at IS NOT NULL
+  AND (:at IS NULL OR completed_at < :at OR (completed_at = :at AND id < :before))
+  AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
+  AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
+  AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
+  AND (:key IS NULL OR dedupe_key = :key)
+  AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
+  AND (:search IS NULL OR lower(payload) LIKE :search ESCAPE '\')
+  AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
+  AND (:since IS NULL OR enqueued_at >= :since)
+  AND (:until IS NULL OR enqueued_at <= :until)
+  AND (:process IS NULL OR host_id = :process OR process_id = :process)
+  AND (:parent IS NULL OR parent_id = :parent)
+  AND (:schedule IS NULL OR replace(trace, :schedule, '') <> trace)
+ORDER BY completed_at DESC, id DESC LIMIT :limit
+
+-- name: list_future
+-- Waiting jobs of one queue that are not due yet, soonest first.
+SELECT j.id, j.queue, j.kind, j.status, j.priority, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
+  j.enqueued_at, j.scheduled_at, j.expires_at, j.started_at, j.completed_at, j.heartbeat_at, j.process_id, j.host_id,
+  j.dedupe_key, j.dead_reason, j.last_error, j.cancel_requested_at, j.tags, j.parent_id, j.payload,
+  (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id), j.trace
+FROM forge_jobs j
+WHERE queue = :queue AND ready = 0 AND status = :status
+  AND (:at IS NULL OR scheduled_at > :at OR (scheduled_at = :at AND id > :before))
+  AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
+  AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
+  AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
+  AND (:key IS NULL OR dedupe_key = :key)
+  AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
+  AND (:search IS NULL OR lower(payload) LIKE :search ESCAPE '\')
+  AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
+  AND (:since IS NULL OR enqueued_at >= :since)
+  AND (:until IS NULL OR enqueued_at <= :until)
+  AND (:process IS NULL OR host_id = :process OR process_id = :process)
+  AND (:parent IS NULL OR parent_id = :parent)
+  AND (:schedule IS NULL OR replace(trace, :schedule, '') <> trace)
+ORDER BY scheduled_at, id LIMIT :limit
+
+-- name: list_due
+-- The same of those that are due.
+SELECT j.id, j.queue, j.kind, j.status, j.priority, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
+  j.enqueued_at, j.scheduled_at, j.expires_at, j.started_at, j.completed_at, j.heartbeat_at, j.process_id, j.host_id,
+  j.dedupe_key, j.dead_reason, j.last_error, j.cancel_requested_at, j.tags, j.parent_id, j.payload,
+  (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id), j.trace
+FROM forge_jobs j
+WHERE queue = :queue AND ready = 1 AND status = :status
+  AND (:at IS NULL OR scheduled_at > :at OR (scheduled_at = :at AND id > :before))
+  AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
+  AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
+  AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
+  AND (:key IS NULL OR dedupe_key = :key)
+  AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
+  AND (:search IS NULL OR lower(payload) LIKE :search ESCAPE '\')
+  AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
+  AND (:since IS NULL OR enqueued_at >= :since)
+  AND (:until IS NULL OR enqueued_at <= :until)
+  AND (:process IS NULL OR host_id = :process OR process_id = :process)
+  AND (:parent IS NULL OR parent_id = :parent)
+  AND (:schedule IS NULL OR replace(trace, :schedule, '') <> trace)
+ORDER BY scheduled_at, id LIMIT :limit
 
 -- name: count_jobs
 SELECT status, count(*) FROM forge_jobs j
@@ -150,6 +225,9 @@ WHERE (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
   AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
   AND (:since IS NULL OR enqueued_at >= :since)
   AND (:until IS NULL OR enqueued_at <= :until)
+  AND (:process IS NULL OR host_id = :process OR process_id = :process)
+  AND (:parent IS NULL OR parent_id = :parent)
+  AND (:schedule IS NULL OR replace(trace, :schedule, '') <> trace)
 GROUP BY status
 
 -- name: delete_children_of_jobs
@@ -160,3 +238,22 @@ DELETE FROM forge_job_progress WHERE job_id IN (SELECT value FROM json_each(:ids
 
 -- name: delete_events_of_jobs
 DELETE FROM forge_events WHERE job_id IN (SELECT value FROM json_each(:ids)) AND job_id IS NOT NULL
+
+-- name: change_job
+UPDATE forge_jobs SET priority = :priority, scheduled_at = :scheduled_at, max_attempts = :max_attempts, queue = :queue,
+  expires_at = :expires_at, ready = CASE WHEN :scheduled_at <= :now THEN 1 ELSE 0 END
+WHERE id = :id AND status IN ('pending', 'failed')
+
+-- name: waiting_settings
+SELECT priority, scheduled_at, max_attempts, queue, expires_at FROM forge_jobs WHERE id = :id
+
+-- name: running_kinds
+SELECT queue, kind, count(*) FROM forge_jobs WHERE status = 'in_progress' GROUP BY queue, kind
+
+-- name: dead_kinds
+SELECT kind, count(*) FROM forge_jobs
+WHERE queue = :queue AND status = 'dead' AND completed_at IS NOT NULL GROUP BY kind
+
+-- name: deaths
+SELECT id, queue, kind, last_error, dead_reason, completed_at FROM forge_jobs
+WHERE queue = :queue AND status = 'dead' AND completed_at IS NOT NULL ORDER BY completed_at DESC LIMIT :limit

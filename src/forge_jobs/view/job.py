@@ -42,7 +42,7 @@ def job_row(job: JobRow) -> dict[str, Any]:
         "cancel_requested_at": job.cancel_requested_at,
         "tags": list(job.tags),
         "parent_id": job.parent_id,
-        "schedule": None,
+        "schedule": job.schedule,
         "payload_preview": preview(job.payload_text),
     }
 

@@ -1,0 +1,3 @@
+-- What an operator asks of a worker process, which learns it with its next heartbeat: `quiet`, `stop`, or null. Older
+-- programs go on without it.
+ALTER TABLE {schema}.processes ADD COLUMN wish text;

@@ -1,0 +1,138 @@
+"""Pages of jobs: by keyset, in three orders."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import heapq
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from itertools import islice
+from typing import Any, Final
+
+from forge_jobs.ids import JobId, parse_id
+from forge_jobs.storage.error import InvalidInput
+from forge_jobs.storage.sql.book import statement
+from forge_jobs.storage.sql.counts import read_counts
+from forge_jobs.storage.sql.driver import Row, Tx
+from forge_jobs.storage.sql.rows import filter_params, job_row, to_json
+from forge_jobs.storage.types.job import JobFilter, JobOrder, JobStatus, Page
+from forge_jobs.storage.types.queue import QueueCounts
+
+LIST_JOBS = statement("list_jobs")
+LIST_FINISHED = statement("list_finished")
+LIST_FUTURE = statement("list_future")
+LIST_DUE = statement("list_due")
+COUNT_JOBS = statement("count_jobs")
+LIST_QUEUES = statement("list_queues")
+
+_STATUSES: Final[Mapping[JobOrder, tuple[JobStatus, ...]]] = {
+    JobOrder.SCHEDULED: (JobStatus.PENDING, JobStatus.FAILED),
+    JobOrder.COMPLETED: (JobStatus.DONE, JobStatus.DEAD),
+}
+"""Which jobs an order is of."""
+_COUNTED: Final = frozenset({"queues", "statuses"})
+_SCHEDULED_AT, _COMPLETED_AT = 11, 14
+"""Their places in a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Behind which job a page begins. `at` is what the order goes by, null where ids are all."""
+
+    id: JobId
+    at: int | None = None
+
+
+def list_page(tx: Tx, chosen: JobFilter, order: JobOrder, limit: int, after: Place | None, *, with_total: bool) -> Page:
+    """One page, and the true total if it is asked for."""
+    asked, params = chosen, filter_params(chosen)
+    if order is JobOrder.NEWEST:
+        before = None if after is None else after.id
+        rows = tx.rows(LIST_JOBS, {**params, "before": before, "limit": limit + 1})
+    else:
+        chosen = _of_order(chosen, order)
+        params = filter_params(chosen)
+        rows = _merged(tx, chosen, params, order, limit + 1, after)
+    items = tuple(job_row(row) for row in rows[:limit])
+    more = write_cursor(asked, order, rows[limit - 1]) if len(rows) > limit else None
+    total = sum(count_by_status(tx, chosen).values()) if with_total else None
+    return Page(items=items, next_cursor=more, total=total)
+
+
+def count_by_status(tx: Tx, chosen: JobFilter) -> dict[str, int]:
+    """How many jobs there are. What is chosen by queue and status alone is not counted anew."""
+    given = {f.name for f in fields(chosen) if getattr(chosen, f.name) is not None}
+    if not given <= _COUNTED:
+        return dict(tx.rows(COUNT_JOBS, filter_params(chosen)))
+    totals: dict[str, int] = {}
+    for queue, counts in read_counts(tx).items():
+        if chosen.queues is None or queue in chosen.queues:
+            for status in JobStatus:
+                if chosen.statuses is None or status in chosen.statuses:
+                    totals[status.value] = totals.get(status.value, 0) + _of_status(counts, status)
+    return {status: count for status, count in totals.items() if count}
+
+
+def read_cursor(cursor: str | None, chosen: JobFilter, order: JobOrder) -> Place | None:
+    """Where a cursor points.
+
+    Raises:
+        InvalidInput: it is not one of ours, or of another list.
+    """
+    if cursor is None:
+        return None
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+        version, mark, at, job_id = text.split(":")
+        if version == "j2" and mark == _mark(chosen, order) and len(at) < 20 and (not at or at.isdigit()):
+            return Place(parse_id(job_id), int(at) if at else None)
+    except (ValueError, InvalidInput):
+        pass
+    raise InvalidInput(
+        f"cursor {ascii(cursor)[:80]} is not one of this list; begin anew without it",
+        field="cursor",
+        reason="invalid_cursor",
+    )
+
+
+def write_cursor(chosen: JobFilter, order: JobOrder, row: Row) -> str:
+    """A cursor that goes on behind this row, in this list alone."""
+    at = {JobOrder.NEWEST: "", JobOrder.SCHEDULED: row[_SCHEDULED_AT], JobOrder.COMPLETED: row[_COMPLETED_AT]}[order]
+    text = f"j2:{_mark(chosen, order)}:{at}:{row[0]}"
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _of_order(chosen: JobFilter, order: JobOrder) -> JobFilter:
+    """`chosen`, of the statuses that the order is of."""
+    legal = [status.value for status in _STATUSES[order]]
+    asked = legal if chosen.statuses is None else [status for status in legal if status in chosen.statuses]
+    return replace(chosen, statuses=tuple(asked))
+
+
+def _merged(
+    tx: Tx, chosen: JobFilter, params: dict[str, Any], order: JobOrder, limit: int, after: Place | None
+) -> list[Row]:
+    """The heads of every queue and status, each in its index's order, merged: so a page costs what it shows, however
+    many jobs there are."""
+    queues = [row[0] for row in tx.rows(LIST_QUEUES)] if chosen.queues is None else dict.fromkeys(chosen.queues)
+    more = {**params, "limit": limit, "at": after and after.at, "before": after and after.id}
+    names = (LIST_FINISHED,) if order is JobOrder.COMPLETED else (LIST_DUE, LIST_FUTURE)
+    heads = [
+        tx.rows(name, {**more, "queue": queue, "status": status})
+        for queue in queues
+        for status in chosen.statuses or ()
+        for name in names
+    ]
+    column, latest_first = (_COMPLETED_AT, True) if order is JobOrder.COMPLETED else (_SCHEDULED_AT, False)
+    return list(islice(heapq.merge(*heads, key=lambda row: (row[column], row[0]), reverse=latest_first), limit))
+
+
+def _of_status(counts: QueueCounts, status: JobStatus) -> int:
+    return counts.ready + counts.scheduled if status is JobStatus.PENDING else int(getattr(counts, status.value))
+
+
+def _mark(chosen: JobFilter, order: JobOrder) -> str:
+    """A list's identity."""
+    params = {key: value for key, value in filter_params(chosen).items() if value is not None}
+    return hashlib.sha256(to_json([order.value, params]).encode()).hexdigest()[:12]

@@ -1,0 +1,91 @@
+"""Where a job that is due stands in line, by the order in which claims take jobs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from forge_jobs.ids import JobId
+from forge_jobs.storage.claim_order import Head, first_payable
+from forge_jobs.storage.explain.facts import JobFacts, Place, QueueFacts, Worker
+from forge_jobs.storage.explain.job import able, runs_alone
+from forge_jobs.storage.sql.book import statement
+from forge_jobs.storage.sql.driver import Tx
+from forge_jobs.storage.sql.rows import to_json
+from forge_jobs.storage.types.rate_limit import Gate
+
+COUNT_AHEAD = statement("count_ahead")
+HEADS_AHEAD = statement("heads_ahead")
+ALONE_AHEAD = statement("alone_ahead")
+DUE_AHEAD = statement("due_ahead")
+
+COUNT_LIMIT: Final = 10_000
+"""Jobs ahead are counted so far for each kind; more makes no difference to whoever waits."""
+ROOM_LIMIT: Final = 500
+"""Idle slots beyond this are not reckoned with."""
+
+Group: TypeAlias = "tuple[tuple[str, ...], tuple[Gate, ...], tuple[str, ...]]"
+"""What claims of a process ask for: kinds, gates and kinds that run alone."""
+
+_read_heads = msgspec.json.Decoder(list[tuple[int, int, JobId]]).decode
+
+
+def place_of(tx: Tx, job: JobFacts, queue: QueueFacts, paying: Sequence[Worker]) -> Place:
+    """Where the job stands for those workers that may claim it: the best place that any of them gives it."""
+    groups: defaultdict[Group, list[Worker]] = defaultdict(list)
+    for worker in paying:
+        info = worker.info
+        groups[info.kinds, info.gates, info.alone_kinds].append(worker)
+    places = [_place_in(tx, job, queue, members) for members in groups.values()]
+    return Place(
+        ahead=min(place.ahead for place in places),
+        or_more=all(place.or_more for place in places),
+        first=any(place.first for place in places),
+    )
+
+
+def _place_in(tx: Tx, job: JobFacts, queue: QueueFacts, members: Sequence[Worker]) -> Place:
+    """Of workers that ask for the same."""
+    one = members[0]
+    gates = {gate.kind: gate for gate in one.info.gates}
+    tokens = {scope: bucket.available for scope, bucket in queue.buckets.items()}
+    kinds = [kind for kind in one.info.kinds if _pays(gates.get(kind), tokens)]
+    alone = set(kinds).intersection(one.info.alone_kinds)
+    wish = {"queue": job.queue, "priority": job.priority, "scheduled_at": job.scheduled_us, "id": job.id}
+    due = tx.rows(DUE_AHEAD, {**wish, "kinds": to_json(kinds), "limit": COUNT_LIMIT})
+    room = max((min(worker.idle, ROOM_LIMIT) for worker in able(job, members)), default=0)
+    if runs_alone(job, one):
+        ahead = len(tx.rows(ALONE_AHEAD, {**wish, "kinds": to_json(kinds), "limit": COUNT_LIMIT}))
+        ahead += tx.rows(COUNT_AHEAD, {**wish, "kinds": to_json(sorted(alone)), "limit": COUNT_LIMIT})[0][0]
+        ahead += sum(bool(row[1]) or row[0] in alone for row in due)
+        return Place(ahead=ahead, or_more=ahead >= COUNT_LIMIT, first=room > 0 and ahead == 0)
+    usual = [kind for kind in kinds if kind not in alone]
+    due = [row for row in due if not row[1] and row[0] not in alone]
+    ahead = len(due) + tx.rows(COUNT_AHEAD, {**wish, "kinds": to_json(usual), "limit": COUNT_LIMIT})[0][0]
+    first = room > 0 and (ahead == 0 or _is_taken(tx, job, wish, usual, due, gates, tokens, room))
+    return Place(ahead=ahead, or_more=ahead >= COUNT_LIMIT, first=first)
+
+
+def _is_taken(
+    tx: Tx,
+    job: JobFacts,
+    wish: Mapping[str, Any],
+    kinds: Sequence[str],
+    due: Sequence[tuple[Any, ...]],
+    gates: Mapping[str, Gate],
+    tokens: Mapping[str, float],
+    room: int,
+) -> bool:
+    """Whether a claim for so many slots comes as far as this job."""
+    found: list[tuple[Head, str]] = [((row[2], row[3], JobId(row[4])), row[0]) for row in due]
+    for kind, text in tx.rows(HEADS_AHEAD, {**wish, "kinds": to_json(kinds), "limit": room}):
+        found += [(head, kind) for head in (_read_heads(text) if text else ())]
+    mine: Head = (job.priority, job.scheduled_us, job.id)
+    return mine in first_payable([*found, (mine, job.kind)], gates, tokens, room)
+
+
+def _pays(gate: Gate | None, tokens: Mapping[str, float]) -> bool:
+    return gate is None or tokens.get(gate.scope, 0.0) >= gate.cost

@@ -1,0 +1,190 @@
+"""What the buttons do, seen in the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, expect
+
+from forge_jobs import EnqueueRequest, Storage
+from forge_jobs.storage.types.job import JobFilter, JobRow
+from forge_jobs.testing.cluster import until
+
+from .watched import Watched, open_page
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+Furnished = tuple[Storage, Path]
+
+
+async def one_of(storage: Storage, **chosen: tuple[str, ...]) -> JobRow:
+    return (await storage.jobs.list_jobs(JobFilter(**chosen), limit=1)).items[0]  # type: ignore[arg-type]
+
+
+async def statuses(storage: Storage, **chosen: tuple[str, ...]) -> dict[str, int]:
+    counts = await storage.jobs.count(JobFilter(**chosen))  # type: ignore[arg-type]
+    return {status: count for status, count in counts.items() if count}
+
+
+async def test_a_new_job_is_added_as_it_was_typed(page: Watched, furnished: Furnished) -> None:
+    storage, _ = furnished
+    await page.go("/jobs")
+    await page.button("New job").click()
+    await page.page.get_by_label("Kind").fill("ledger.close")
+    await page.page.get_by_role("dialog").get_by_label("Queue").fill("billing")
+    await page.page.get_by_label("Payload").fill('{"n": 12345678901234567890')
+    await expect(page.button("Add")).to_be_disabled()
+    await page.page.get_by_label("Payload").fill('{"n": 12345678901234567890}')
+    await page.page.get_by_label("Priority").fill("-5")
+    await page.confirm("Add")
+    await expect(page.page.locator("main h1")).to_contain_text("ledger.close")
+    job = await one_of(storage, queues=("billing",))
+    assert (job.payload, job.priority, job.id in page.page.url) == ({"n": 12345678901234567890}, -5, True)
+    await page.button("Delete").click()
+    await page.confirm("Delete")
+    await expect(page.page.locator("main h1")).to_have_text("Jobs")
+    assert await storage.jobs.get(job.id) is None
+
+
+async def test_a_waiting_job_is_changed_and_cancelled(page: Watched, furnished: Furnished) -> None:
+    storage, _ = furnished
+    (added,) = await storage.jobs.enqueue_bulk([EnqueueRequest("ledger.close", {}, queue="billing", delay=900)])
+    await page.go(f"/jobs/{added.id}")
+    await page.button("Change").click()
+    await page.page.get_by_label("Attempts at most").fill("9")
+    await page.confirm("Save")
+    await until(lambda: changed(storage, added.id, max_attempts=9))
+    await page.page.keyboard.press("c")
+    await page.confirm("Cancel")
+    await expect(page.page.locator("main")).to_contain_text("dead")
+    await until(lambda: changed(storage, added.id, status="dead", dead_reason="cancelled"))
+
+
+async def changed(storage: Storage, job_id: str, **fields: object) -> bool:
+    detail = await storage.jobs.get(job_id)  # type: ignore[arg-type]
+    return detail is not None and all(getattr(detail.row, name) == value for name, value in fields.items())
+
+
+async def test_all_that_match_are_acted_on_with_their_exact_number(page: Watched, furnished: Furnished) -> None:
+    storage, _ = furnished
+    await storage.jobs.enqueue_bulk([EnqueueRequest("bulk.one", {"n": n}, queue="billing") for n in range(60)])
+    await page.go("/jobs?q=kind:bulk.one")
+    await expect(page.page.locator(".list-bar")).to_contain_text("60 jobs")
+    await page.button("Cancel").click()
+    await page.confirm("Cancel 60 jobs")
+    dialog = page.page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("60 changed")
+    await dialog.get_by_role("button", name="Close").last.click()
+    assert await statuses(storage, kinds=("bulk.one",)) == {"dead": 60}
+    await page.page.locator("tbody tr").nth(0).get_by_role("checkbox").click()
+    await page.page.locator("tbody tr").nth(2).get_by_role("checkbox").click(modifiers=["Shift"])
+    await page.button("Delete").click()
+    await page.confirm("Delete 3 jobs")
+    await expect(dialog).to_contain_text("3 changed")
+    await page.page.keyboard.press("Escape")
+    assert await statuses(storage, kinds=("bulk.one",)) == {"dead": 57}
+
+
+async def test_a_group_of_dead_jobs_is_retried(page: Watched, furnished: Furnished) -> None:
+    storage, _ = furnished
+    await page.go("/dead")
+    group = page.page.locator(".groups li").filter(has_text="smtp.example.org refused")
+    await expect(group.locator(".group-count")).to_have_text("4")
+    await group.get_by_role("button", name="Retry group").click()
+    await page.confirm("Retry 4 jobs")
+    await expect(page.page.get_by_role("dialog")).to_contain_text("4 changed")
+    audit = (await storage.audit.list(limit=1))[0]
+    assert (audit.count, audit.actor.surface) == (4, "http")
+
+
+async def test_a_queue_is_paused_resumed_and_tuned(page: Watched, furnished: Furnished) -> None:
+    storage, _ = furnished
+    await page.go("/queues/reports")
+    await page.button("Pause").click()
+    await page.confirm("Pause")
+    await expect(page.page.locator("main h1")).to_contain_text("paused")
+    stored = await storage.queues.get("reports")
+    assert stored is not None
+    assert (stored.paused, stored.pause_signal) == (True, False)
+    await page.button("Resume").click()
+    await expect(page.page.locator("main h1")).not_to_contain_text("paused")
+    slots = page.page.get_by_label("Slots at most")
+    await slots.fill("3")
+    await storage.queues.pause("reports")  # something arrives while one is typing
+    await expect(page.page.locator("main h1")).to_contain_text("paused")
+    await expect(slots).to_have_value("3")
+    await page.button("Save 1 change").click()
+    await expect(page.button("Save 1 change")).to_have_count(0)
+    stored = await storage.queues.get("reports")
+    assert stored is not None
+    assert (stored.max_workers, stored.updated_by) == (3, "local")
+
+
+async def test_schedules_are_made_with_a_preview_triggered_and_removed(page: Watched, furnished: Furnished) -> None:
+    storage, _ = furnished
+    await page.go("/schedules")
+    await page.button("New schedule").click()
+    dialog = page.page.get_by_role("dialog")
+    await dialog.get_by_label("Name").fill("berlin")
+    await dialog.get_by_label("Kind").fill("ledger.close")
+    await dialog.get_by_label("Zone").fill("Europe/Berlin")
+    page.expected = ("400 (Bad Request)",)  # what Chromium says of an answer that refuses
+    await dialog.get_by_label("Expression").fill("61 2 * * *")
+    await expect(dialog.get_by_role("alert")).to_contain_text("61")
+    await dialog.get_by_label("Expression").fill("30 2 * * *")
+    await expect(dialog.locator(".fires li").first).to_contain_text("02:30:00")
+    await page.confirm("Save")
+    await expect(page.page.locator("main h1")).to_contain_text("berlin")
+    await page.button("Trigger").click()
+    await page.confirm("Add one job now")
+    await expect(page.page.locator(".toasts")).to_contain_text("Added job")
+    schedule = await storage.schedules.get("berlin")
+    assert schedule is not None
+    assert schedule.settings.zone == "Europe/Berlin"
+    await page.button("Disable").click()
+    await expect(page.page.locator("main h1")).to_contain_text("disabled")
+    await page.button("Remove").click()
+    await page.confirm("Remove")
+    await expect(page.page.locator("main h1")).to_have_text("Schedules")
+    assert await storage.schedules.get("berlin") is None
+
+
+async def test_a_limit_is_made_changed_and_drained(page: Watched, furnished: Furnished) -> None:
+    storage, _ = furnished
+    await page.go("/limits")
+    await page.page.locator("tr", has_text="smtp").get_by_role("button", name="Change").click()
+    await page.page.get_by_label("Capacity").fill("80")
+    await page.confirm("Save")
+    await expect(page.page.locator("tr", has_text="smtp")).to_contain_text("of 80")
+    await page.page.locator("tr", has_text="smtp").get_by_role("button", name="Drain").click()
+    await page.page.get_by_label("And shut it for, s").fill("600")
+    await page.confirm("Drain")
+    await expect(page.page.locator("tr", has_text="smtp")).to_contain_text("shut for")
+    limit = await storage.rate_limits.get("smtp")
+    assert limit is not None
+    assert limit.capacity == 80
+    assert limit.blocked_until is not None
+
+
+async def test_two_tabs_stay_live_and_rows_do_not_jump(browser: Browser, url: str, furnished: Furnished) -> None:
+    storage, _ = furnished
+    context = await browser.new_context(viewport={"width": 1280, "height": 900})
+    tabs = [await open_page(context, url) for _ in range(2)]
+    for tab in tabs:
+        await tab.go("/jobs?q=kind:live.one")
+        await expect(tab.page.locator(".live")).to_have_text("Live")
+    (first,) = await storage.jobs.enqueue_bulk([EnqueueRequest("live.one", {}, queue="billing", delay=600)])
+    for tab in tabs:
+        await expect(tab.page.locator("tbody tr")).to_have_count(1)
+    await storage.jobs.enqueue_bulk([EnqueueRequest("live.one", {}, queue="billing", delay=600)])
+    for tab in tabs:
+        await expect(tab.button("1 new")).to_be_visible()
+        await expect(tab.page.locator("tbody tr")).to_have_count(1)
+    await storage.jobs.cancel(first.id)
+    for tab in tabs:
+        await expect(tab.page.locator("tbody tr")).to_contain_text("dead")
+    await tabs[0].button("1 new").click()
+    await expect(tabs[0].page.locator("tbody tr")).to_have_count(2)
+    await context.close()
+    for tab in tabs:
+        tab.assert_quiet()

@@ -1,0 +1,136 @@
+import { useState } from 'react'
+import { useMay, useRead } from '../../api/queries'
+import type { JobRow, Page } from '../../api/types'
+import { whole } from '../../lib/format'
+import { navigate, useParams } from '../../lib/hash_router'
+import type { JobFilter } from '../../lib/job_search'
+import { Button } from '../../parts/button'
+import { Empty, Loaded } from '../../parts/states'
+import { Table } from '../../parts/table'
+import { useHeld } from '../../parts/use_held'
+import { ActDialog, type Targets } from './act_dialog'
+import type { Action } from './actions'
+import { ACTIONS } from './actions'
+import { COLUMNS } from './columns'
+
+const PER_PAGE = 50
+
+type Props = {
+  view: keyof typeof COLUMNS
+  filter: JobFilter
+  order?: 'newest' | 'scheduled' | 'completed'
+  actions: Action[]
+  empty: React.ReactNode
+}
+
+/** One page of jobs, with what can be done to those that are chosen or to all that match. */
+export function JobList({ view, filter, order, actions, empty }: Props) {
+  const [params, change] = useParams()
+  const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set())
+  const [pointer, setPointer] = useState(false)
+  const [asked, setAsked] = useState<{ action: Action; targets: Targets } | null>(null)
+  const may = useMay('operate')
+  const cursor = params.get('cursor')
+  const query = { ...filter, order, limit: PER_PAGE, cursor }
+  const scope = JSON.stringify(query)
+  const read = useRead<Page<JobRow>>(['jobs'], 'jobs', query)
+  const held = useHeld(read.isPlaceholderData ? undefined : read.data?.items, (job) => job.id, scope, pointer || chosen.size > 0)
+  const [lastScope, setLastScope] = useState(scope)
+  if (scope !== lastScope) {
+    setLastScope(scope)
+    setChosen(new Set())
+  }
+
+  return (
+    <section className="panel" onMouseEnter={() => setPointer(true)} onMouseLeave={() => setPointer(false)}>
+      <Loaded read={read} rows={12}>
+        {(page) => {
+          const rows = read.isPlaceholderData ? page.items : held.rows
+          return (
+            <>
+              <div className="list-bar">
+                {chosen.size > 0 ? (
+                  <>
+                    <strong className="num">{whole(chosen.size)} selected</strong>
+                    {actions.map((action) => (
+                      <Button key={action} icon={ACTIONS[action].icon} tone={ACTIONS[action].danger ? 'danger' : 'plain'} onClick={() => setAsked({ action, targets: { ids: [...chosen] } })}>
+                        {ACTIONS[action].name}
+                      </Button>
+                    ))}
+                    <Button tone="quiet" onClick={() => setChosen(new Set())}>
+                      Clear
+                    </Button>
+                  </>
+                ) : (
+                  <>
+                    <span className="num soft">{total(page)}</span>
+                    {held.fresh > 0 && !read.isPlaceholderData && (
+                      <Button tone="quiet" className="fresh" onClick={held.show}>
+                        {held.fresh} new
+                      </Button>
+                    )}
+                    {may && rows.length > 0 && (
+                      <span className="all-acts">
+                        <span className="faint">All that match:</span>
+                        {actions.map((action) => (
+                          <Button key={action} tone="quiet" icon={ACTIONS[action].icon} onClick={() => setAsked({ action, targets: { filter } })}>
+                            {ACTIONS[action].name}
+                          </Button>
+                        ))}
+                      </span>
+                    )}
+                  </>
+                )}
+              </div>
+              {rows.length === 0 ? (
+                empty
+              ) : (
+                <Table
+                  label="Jobs"
+                  columns={COLUMNS[view]}
+                  rows={rows}
+                  keyOf={(job) => job.id}
+                  open={(job) => navigate(`/jobs/${job.id}`)}
+                  dimmed={(job) => !read.isPlaceholderData && held.gone(job)}
+                  selection={may ? { chosen, choose: setChosen } : undefined}
+                  keys={
+                    may
+                      ? (job) =>
+                          Object.fromEntries(
+                            actions.filter((action) => ACTIONS[action].key).map((action) => [ACTIONS[action].key, () => setAsked({ action, targets: { ids: chosen.size ? [...chosen] : [job.id] } })]),
+                          )
+                      : undefined
+                  }
+                />
+              )}
+              {(cursor || page.next_cursor) && (
+                <div className="below">
+                  {cursor && (
+                    <Button tone="quiet" onClick={() => change({ cursor: null }, true)}>
+                      First page
+                    </Button>
+                  )}
+                  {page.next_cursor && (
+                    <Button icon="next" onClick={() => change({ cursor: page.next_cursor }, true)}>
+                      Next {PER_PAGE}
+                    </Button>
+                  )}
+                </div>
+              )}
+            </>
+          )
+        }}
+      </Loaded>
+      {asked && <ActDialog {...asked} close={() => setAsked(null)} done={() => setChosen(new Set())} />}
+    </section>
+  )
+}
+
+function total(page: Page<JobRow>): string {
+  if (page.total !== null) return `${whole(page.total)} job${page.total === 1 ? '' : 's'}`
+  return page.total_at_least ? `at least ${whole(page.total_at_least)} jobs` : `${page.items.length} jobs shown`
+}
+
+export function NoJobs({ title, children }: { title: string; children?: React.ReactNode }) {
+  return <Empty title={title}>{children}</Empty>
+}

@@ -15,15 +15,18 @@ from typing import Any, Final
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from forge_jobs import QueueRuntime
+from forge_jobs import Done, JobCtx, QueueRuntime
+from forge_jobs.ids import new_id
 from forge_jobs.runtime.cancel import CancelReason
-from forge_jobs.storage.types.job import JobDetail
+from forge_jobs.runtime.running import Run, RunState
+from forge_jobs.runtime.worker import Slot
+from forge_jobs.storage.types.job import JobDetail, JobRecord
 from forge_jobs.storage.types.queue import QueueChange
 from forge_jobs.testing.cluster import until
 
 from .test_children import alive
 from .test_worker_pool import notes, rude
-from .world import QUICK, World, scaled
+from .world import World, scaled
 
 LOOSE = scaled(cancel_grace_s=0.3)
 PATIENT = scaled(cancel_grace_s=20, shutdown_grace_s=20)
@@ -177,6 +180,8 @@ async def test_a_child_that_dies_while_idle_costs_no_attempt(world: World) -> No
     for round_ in range(3):
         for child in runtime.env.children.running:
             os.kill(child.pid, signal.SIGKILL)
+            while alive(child.pid):
+                time.sleep(0.001)  # the worker sees nothing of it meanwhile
         ids = [await world.put("rude", {"round": round_, "n": n}) for n in range(4)]
         for job_id in ids:
             detail = await world.when(job_id, "done")
@@ -297,16 +302,36 @@ async def test_a_child_that_is_stopped_together_with_its_worker_costs_no_attempt
     assert (row.status, row.attempts, row.crashes) == ("pending", 0, 0)
 
 
-async def test_a_stop_ends_a_deaf_worker_too(world: World, tmp_path: Path) -> None:
-    world.handlers.register(rude())
-    runtime = await world.work(config=QUICK)
-    child = only_child(runtime)
-    job_id = await world.put("rude", {"do": "deaf", "note": str(tmp_path / "notes")})
-    await until(lambda: notes(tmp_path / "notes"), what="it runs")
-    await runtime.stop()
-    assert not alive(child)
-    row = await world.row(job_id)
-    assert (row.status, row.attempts) == ("pending", 0)
+@pytest.mark.parametrize("by_the_runtime", [True, False])
+async def test_an_answer_in_the_moment_of_the_end_counts_and_costs_no_child(world: World, by_the_runtime: bool) -> None:
+    pool = rude()
+    world.handlers.register(pool)
+    runtime = await world.work()
+    (child,) = runtime.env.children.running
+    handler = runtime.env.handlers.get("rude")
+    assert handler is not None
+    slot = Slot(runtime.env, runtime.env.exchanger.lines["default"], 0)
+    now_us = runtime.env.clock.now_us()
+
+    def one() -> Run:
+        job = JobRecord(new_id(), "default", "rude", "{}", 1, 5, 0, 0, 1, 0, now_us, now_us, now_us, None, None, None)
+        return Run(runtime.env, slot, job, handler, alone=False)
+
+    run = one()
+    run.task = asyncio.create_task(pool.run(JobCtx(run), {}))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    while not child.stdout.read_once():  # the answer is read, and the job's task not yet woken
+        time.sleep(0.001)
+    if by_the_runtime:
+        run.end(CancelReason.SHUTDOWN)
+        assert await run.task == Done()  # type: ignore[func-returns-value]
+    else:
+        run.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run.task
+    run.state = RunState.ENDED
+    assert await pool.run(JobCtx(one()), {}) == Done()
+    assert child.running
 
 
 # Floods

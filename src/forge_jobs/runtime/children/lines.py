@@ -69,10 +69,24 @@ class LogLines:
             self._finish_line()
             self._tell_dropped()
             return
+        if not self._left and self._clock() < self._second + 1:
+            self._drop(data)
+            return
         *whole, rest = data.split(b"\n")
         for part in whole:
             self._add(part)
             self._finish_line()
+        self._add(rest)
+
+    def _drop(self, data: bytes) -> None:
+        """Count the lines of a chunk without looking at each: a flood is not worth the time."""
+        whole, end, rest = data.rpartition(b"\n")
+        if end:
+            self._dropped += data.count(b"\n")
+            self._line.clear()
+            self._cut = False
+            last = whole.rpartition(b"\n")[2][:CHILD_LOG_LINE_BYTES].decode(errors="replace").strip()
+            self.last = last or self.last
         self._add(rest)
 
     def _add(self, part: bytes) -> None:

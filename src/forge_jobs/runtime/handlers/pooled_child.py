@@ -15,6 +15,7 @@ from forge_jobs.runtime.children.lines import Lines, LineTooLong, LogLines
 from forge_jobs.runtime.context import run_of
 from forge_jobs.runtime.handlers import line_protocol as protocol
 from forge_jobs.runtime.outcome import ChildDied, Failed, JobOutcome
+from forge_jobs.runtime.running import RunState
 from forge_jobs.storage.error import InvalidInput
 from forge_jobs.text import printable
 
@@ -84,13 +85,18 @@ class PooledChild:
             self._fault("it closed its input")
             raise NotTaken
         self._ctx = ctx
-        grace_s = run_of(ctx).cancel_grace_s
+        run = run_of(ctx)
+        grace_s = run.cancel_grace_s
         answer: asyncio.Future[JobOutcome] = asyncio.get_running_loop().create_future()
         self._answer = answer
         ctx.cancel.on_fire(lambda reason: self._tell_cancel(ctx, reason, grace_s))
         try:
             return await answer
         except asyncio.CancelledError:  # its grace is over
+            if self._answer is not answer:  # it answered in the same moment, and may have the next job already
+                if run.state is RunState.ENDING and not answer.cancelled():
+                    return answer.result()
+                raise
             self._ctx = self._answer = None
             self.end()
             await self.child.until_gone(min(KILL_WAIT_S, 0.8 * grace_s))

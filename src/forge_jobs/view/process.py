@@ -33,6 +33,7 @@ def process_view(row: ProcessRow, shares: Shares) -> dict[str, Any]:
         "offered": info.offered,
         "running": info.running,
         "loop_lag_ms": info.loop_lag_ms,
+        "abandoned_threads": info.abandoned_threads,
         "started_at": row.started_at,
         "heartbeat_at": row.heartbeat_at,
     }

@@ -35,8 +35,8 @@ class ProcessInfo:
     total (older processes do not say), `running` each slot's process id to its job. `quiet`: it claims nothing, as
     an operator asked. `schedules` are those that its code declares.
 
-    Of its kinds: `kinds` are those that it takes jobs of, `closed_kinds` those that it takes none of while too many threads
-    of theirs were abandoned, `gates` those that a claim pays for, `priced_by_payload` those that are paid for after it,
+    Of its kinds: `kinds` are those that it takes jobs of, `closed_kinds` those that it takes none of while too many
+    threads of theirs were abandoned, `gates` those that a claim pays for, `priced_by_payload` those paid for after it,
     `alone_kinds` those that run with nothing beside them. It finds new jobs within `poll_ms`, at once if
     `wakes_proven`. `loops` are the instants, in microseconds, at which its background loops last succeeded.
     """

@@ -140,6 +140,7 @@ class Worker(Shown):
     offered: dict[str, int]
     running: dict[str, str]
     loop_lag_ms: float
+    abandoned_threads: int
     started_at: datetime
     heartbeat_at: datetime
 

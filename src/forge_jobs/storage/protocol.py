@@ -248,6 +248,9 @@ class JobStore(Protocol):
     async def waiting_kinds(self) -> dict[str, dict[str, int]]:
         """How many jobs wait, due or not, by queue and kind."""
 
+    async def kinds_that_wait(self) -> dict[str, list[str]]:
+        """The kinds with waiting jobs, due or not, by queue. Costs what kinds there are, not what jobs."""
+
     async def outstanding(self, queues: Sequence[str], kinds: Sequence[str]) -> Outstanding:
         """What is left to do of these queues and kinds."""
 

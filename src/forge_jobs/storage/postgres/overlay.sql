@@ -385,3 +385,26 @@ UNION
 SELECT kind FROM (SELECT kind FROM forge_jobs WHERE queue = :queue AND ready = 0 AND scheduled_at <= :now
                   LIMIT :limit) AS due
 ORDER BY 1
+
+-- name: kinds_that_wait
+-- Skip scans: one probe for each kind, in each index of jobs that wait.
+WITH RECURSIVE
+ready (kind) AS (
+  SELECT min(kind) FROM forge_jobs WHERE queue = :queue AND ready = 1 AND alone = 0
+  UNION ALL
+  SELECT (SELECT min(kind) FROM forge_jobs
+          WHERE queue = :queue AND ready = 1 AND alone = 0 AND kind > ready.kind)
+  FROM ready WHERE ready.kind IS NOT NULL),
+lonely (kind) AS (
+  SELECT min(kind) FROM forge_jobs WHERE queue = :queue AND ready = 1 AND alone = 1
+  UNION ALL
+  SELECT (SELECT min(kind) FROM forge_jobs
+          WHERE queue = :queue AND ready = 1 AND alone = 1 AND kind > lonely.kind)
+  FROM lonely WHERE lonely.kind IS NOT NULL),
+future (kind) AS (
+  SELECT min(kind) FROM forge_jobs WHERE queue = :queue AND ready = 0
+  UNION ALL
+  SELECT (SELECT min(kind) FROM forge_jobs WHERE queue = :queue AND ready = 0 AND kind > future.kind)
+  FROM future WHERE future.kind IS NOT NULL)
+SELECT kind FROM ready WHERE kind IS NOT NULL UNION SELECT kind FROM lonely WHERE kind IS NOT NULL
+UNION SELECT kind FROM future WHERE kind IS NOT NULL ORDER BY 1

@@ -62,6 +62,8 @@ LIST_JOBS = statement("list_jobs")
 COUNT_JOBS = statement("count_jobs")
 CHOOSE_IDS = statement("choose_ids")
 WAITING_KINDS = statement("waiting_kinds")
+KINDS_THAT_WAIT = statement("kinds_that_wait")
+LIST_QUEUES = statement("list_queues")
 OUTSTANDING = statement("outstanding")
 NEXT_DUE = statement("next_due")
 
@@ -390,6 +392,13 @@ class SqlJobs:
         for queue, kind, count in await self._driver.read(lambda tx: tx.rows(WAITING_KINDS)):
             found.setdefault(queue, {})[kind] = count
         return found
+
+    async def kinds_that_wait(self) -> dict[str, list[str]]:
+        def operation(tx: Tx) -> dict[str, list[str]]:
+            queues = [row[0] for row in tx.rows(LIST_QUEUES)]
+            return {name: [row[0] for row in tx.rows(KINDS_THAT_WAIT, {"queue": name})] for name in queues}
+
+        return await self._driver.read(operation)
 
     async def outstanding(self, queues: Sequence[str], kinds: Sequence[str]) -> Outstanding:
         params = {"queues": to_json(list(queues)), "kinds": to_json(list(kinds))}

@@ -24,6 +24,8 @@ REQUESTS_AT_ONCE: Final = 8
 """Further connections are closed at once."""
 REQUEST_S: Final = 10.0
 """A connection that is silent for so long is closed."""
+LOOK_S: Final = 0.1
+"""How soon it is noticed that the server is to be closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,9 @@ class ProbeServer:
             self._server = _server_for(host)((host, port), handler)
         except (OSError, OverflowError) as error:
             raise ConfigError(f"cannot listen at {host}:{port}: {getattr(error, 'strerror', None) or error}") from error
-        self._thread = threading.Thread(target=self._server.serve_forever, name="forge-probe", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(LOOK_S,), name="forge-probe", daemon=True
+        )
         self._thread.start()
 
     @property

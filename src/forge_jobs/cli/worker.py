@@ -12,7 +12,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from enum import Enum, auto
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 import rich_click
@@ -27,10 +27,12 @@ from forge_jobs.cli.parameters import Duration, Invocation, global_options
 from forge_jobs.cli.settings import Settings
 from forge_jobs.cli.store import opened, settings_of
 from forge_jobs.cli.worker_http import Address, check_installed, serving
-from forge_jobs.probe import ProbeServer
 from forge_jobs.runtime.handler import HandlerRegistry
 from forge_jobs.runtime.queue_runtime import QueueRuntime
 from forge_jobs.storage.protocol import Storage
+
+if TYPE_CHECKING:
+    from forge_jobs.probe import ProbeServer
 
 log = logging.getLogger("forge_jobs.worker")
 

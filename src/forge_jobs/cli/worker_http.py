@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from forge_jobs.cli.errors import Usage
-from forge_jobs.probe import Answer, ProbeServer
 from forge_jobs.runtime.queue_runtime import QueueRuntime
-from forge_jobs.runtime.readiness import not_ready
 from forge_jobs.storage.protocol import Storage
 
 if TYPE_CHECKING:
+    from forge_jobs.probe import Answer, ProbeServer
     from forge_jobs.prometheus import Exposition
 
 METRICS_WAIT_S: Final = 5.0
 """How long a scrape waits for the event loop; then it gets what is known without it."""
 
 
-class Address(click.ParamType):
+class Address(click.ParamType[tuple[str, int]]):
     """HOST:PORT, or a port of 127.0.0.1."""
 
     name = "host:port"
@@ -45,6 +44,7 @@ def check_installed() -> None:
 @contextlib.contextmanager
 def serving(address: tuple[str, int], runtime: QueueRuntime, storage: Storage) -> Iterator[ProbeServer]:
     """Serve while the worker runs; its threads end with the process."""
+    from forge_jobs.probe import Answer, ProbeServer
     from forge_jobs.prometheus import Exposition
 
     loop = asyncio.get_running_loop()
@@ -65,6 +65,9 @@ def serving(address: tuple[str, int], runtime: QueueRuntime, storage: Storage) -
 
 def readiness(runtime: QueueRuntime, loop: asyncio.AbstractEventLoop) -> Answer:
     """200 if the worker makes progress, else 503 with what keeps it from that."""
+    from forge_jobs.probe import Answer
+    from forge_jobs.runtime.readiness import not_ready
+
     env = runtime.env
     problems = not_ready(env, loop.time())
     loops = {
@@ -78,6 +81,7 @@ def readiness(runtime: QueueRuntime, loop: asyncio.AbstractEventLoop) -> Answer:
 
 def metrics(exposition: Exposition, loop: asyncio.AbstractEventLoop) -> Answer:
     """The text for Prometheus; while the event loop does not answer, without the newest of the store."""
+    from forge_jobs.probe import Answer
     from forge_jobs.prometheus import CONTENT_TYPE
 
     rendering = asyncio.run_coroutine_threadsafe(exposition.render(), loop)

@@ -1,5 +1,7 @@
-"""Whether a worker process makes progress. Not whether it exists: a worker whose heartbeats are refused, or that has not
-asked for jobs for long though its slots are idle, is of no use."""
+"""Whether a worker process makes progress, not whether it exists.
+
+One whose heartbeats are refused, or that has not asked for jobs for long though its slots are idle, is of no use.
+"""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ class Top(App[None]):
         ready = sum(line.counts.ready for line in look.queues)
         kept = f" · filter {self._wanted!r}" if self._wanted else ""
         at = look.at.strftime("%H:%M:%SZ")
-        self._news(f"{self._storage.url} · {at} · {live} workers · {running} running · {ready} ready{kept}")
+        self._news(f"{self._storage.url} · {at} · workers {live} · running {running} · ready {ready}{kept}")
         rows = {"queues": self._queue_rows(look), "workers": self._worker_rows(look), "jobs": self._job_rows(look)}
         for name, some in rows.items():
             self._fill(name, [row for row in some if self._passes(row)])

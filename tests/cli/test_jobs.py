@@ -114,7 +114,7 @@ def test_show_tells_everything(cli: Cli) -> None:
     job_id = add("mail", {"to": "a@example.org", "nested": {"api_key": "s3cret"}})
     finish(claim("mail"), Failed(error=ErrorText("boom", "Traceback: password=hunter2"), delay=timedelta(minutes=1)))
     shown = cli("jobs", "show", job_id.lower(), "--json").json
-    assert set(shown) == JOB_ROW | {"payload", "history", "timeline", "traceback", "progress"}
+    assert set(shown) == JOB_ROW | {"payload", "history", "timeline", "traceback", "progress", "log"}
     assert shown["payload"] == {"to": "a@example.org", "nested": {"api_key": "[redacted]"}}
     assert [entry["message"] for entry in shown["history"]] == ["boom"]
     assert [event["type"] for event in shown["timeline"]] == ["enqueued", "started", "retried"]

@@ -229,11 +229,12 @@ def test_tail_follows_until_ctrl_c(app: Path) -> None:
     add("other")
     program("worker", "app:handlers", "--drain")
     assert process.stdout is not None
-    seen = [json.loads(process.stdout.readline()) for _ in range(3)]
-    assert [(event["type"], event["job_id"]) for event in seen] == [
-        ("enqueued", job),
-        ("started", job),
+    seen = [json.loads(process.stdout.readline()) for _ in range(4)]
+    assert sorted((one["type"], one["job_id"]) for one in seen) == [
         ("completed", job),
+        ("enqueued", job),
+        ("log", job),
+        ("started", job),
     ]
     process.send_signal(signal.SIGINT)
     assert end(process) == Result(0, "", "")
@@ -251,3 +252,80 @@ def test_tail_counts_what_comes_too_fast_to_list(app: Path, here: Path, cli: Cli
     process.send_signal(signal.SIGINT)
     result = end(process)
     assert sum(json.loads(line)["count"] for line in result.lines) == 3_000
+
+
+LOGGING_APP = """
+import logging
+from forge_jobs import HandlerRegistry
+
+handlers = HandlerRegistry()
+app = logging.getLogger("app")
+app.info("at import")
+
+@handlers.handler("talk")
+async def talk(ctx, payload):
+    ctx.log.info("by ctx")
+    app.info("token=abc \x1b[2J")
+    app.debug("too quiet")
+    try:
+        1 / 0
+    except ZeroDivisionError:
+        app.exception("broke")
+"""
+
+
+def test_what_a_job_logged_is_printed_with_its_fields_and_shown_with_the_job(here: Path, cli: Cli) -> None:
+    (here / "app.py").write_text(LOGGING_APP)
+    job = add("talk")
+    result = end(start("worker", "app:handlers", "--drain"))
+    lines = [json.loads(line) for line in result.err.splitlines()]
+    of_job = [line for line in lines if line.get("job_id") == job]
+    assert [line["event"] for line in of_job] == ["by ctx", "token=[redacted] \x1b[2J", "broke"]
+    assert {(line["kind"], line["queue"], line["attempt"], line["fence"]) for line in of_job} == {
+        ("talk", "default", 1, 1)
+    }
+    assert "ZeroDivisionError" in of_job[2]["exception"]
+    shown = cli("jobs", "show", job, "--json").json["log"]
+    assert [(one["level"], one["logger"]) for one in shown] == [
+        ("INFO", "forge_jobs.job"),
+        ("INFO", "app"),
+        ("ERROR", "app"),
+    ]
+    plain = cli("jobs", "show", job).out
+    assert "INFO        token=[redacted] \\x1b[2J\n" in plain
+    assert "\x1b" not in plain
+    assert "    ZeroDivisionError: division by zero\n" in plain
+
+
+def test_a_job_is_followed_from_its_beginning_to_its_end(here: Path, cli: Cli) -> None:
+    (here / "app.py").write_text(LOGGING_APP)
+    job, other = add("talk"), add("talk", delay=60)
+    process = start("jobs", "tail", "--id", job)
+    end(start("worker", "app:handlers", "--drain"))
+    result = end(process)
+    assert result.code == 0
+    words = [line.split("  ")[1].strip() for line in result.lines if job in line]
+    assert words == ["enqueued", "started", "INFO", "INFO", "ERROR", "completed"]
+    assert other not in result.out
+    assert "\x1b" not in result.out
+    again = cli("jobs", "tail", "--id", job, "--json")
+    assert [json.loads(line)["type"] for line in again.lines].count("log") == 3
+
+
+def test_there_is_nothing_to_follow_of_an_unknown_job(cli: Cli) -> None:
+    cli("db", "create")
+    result = cli("jobs", "tail", "--id", "01JH3V7M8Q2X4N5P6R7S8T9VWX")
+    assert result.code == 1
+    assert "there is no job 01JH3V7M8Q2X4N5P6R7S8T9VWX" in result.err
+
+
+def test_a_program_that_sets_up_logging_itself_is_left_to_it(here: Path) -> None:
+    own = "import logging; logging.basicConfig(level=logging.INFO, format='own %(message)s')\n"
+    (here / "app.py").write_text(own + LOGGING_APP.replace("exception(", "error("))
+    add("talk")
+    result = end(start("worker", "app:handlers", "--drain"))
+    assert [line for line in result.err.splitlines() if line.startswith("own ")] == [
+        "own at import",
+        "own token=abc \x1b[2J",
+        "own broke",
+    ]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any, Final
 
 from forge_jobs.clock import from_us
 from forge_jobs.redact import redact, redact_text
 from forge_jobs.storage.types.event import JobEvent
 from forge_jobs.storage.types.job import ErrorEntry, JobDetail, JobRow, Page, Progress
+from forge_jobs.storage.types.log import LogLine
 
 PREVIEW_LENGTH: Final = 200
 
@@ -51,13 +52,14 @@ def job_page(page: Page) -> dict[str, Any]:
     return {"items": [job_row(job) for job in page.items], "next_cursor": page.next_cursor, "total": page.total}
 
 
-def job_detail(detail: JobDetail, timeline: Sequence[JobEvent]) -> dict[str, Any]:
+def job_detail(detail: JobDetail, timeline: Sequence[JobEvent], log: Sequence[LogLine] = ()) -> dict[str, Any]:
     """Everything about one job."""
     return {
         **job_row(detail.row),
         "payload": payload(detail.row.payload_text),
         "history": [history_entry(entry) for entry in detail.history],
         "timeline": [event(one) for one in timeline],
+        "log": [log_line(one) for one in log],
         "traceback": None if detail.traceback is None else redact_text(detail.traceback),
         "progress": None if detail.progress is None else progress(detail.progress),
     }
@@ -102,6 +104,36 @@ def event(one: JobEvent) -> dict[str, Any]:
         "duration_ms": None if one.duration_us is None else one.duration_us / 1000,
         "count": one.count,
     }
+
+
+def log_line(one: LogLine) -> dict[str, Any]:
+    """One line of a job's log."""
+    return {
+        "at": from_us(one.at_us),
+        "type": "log",
+        "level": one.level,
+        "logger": one.logger,
+        "message": redact_text(one.message),
+        "queue": one.queue,
+        "kind": one.kind,
+        "job_id": one.job_id,
+        "attempt": one.attempt,
+        "fence": one.fence,
+        "skipped": one.skipped,
+    }
+
+
+def log_text(one: LogLine, *, job: bool = False) -> list[str]:
+    """The same for people, with its job or without: what was dropped before it, then its message line by line."""
+    first, *rest = redact_text(one.message).splitlines() or [""]
+    parts = [clock(one.at_us), one.level.ljust(10), *([one.job_id, one.kind] if job else []), first]
+    dropped = [f"… {one.skipped} lines dropped …"] if one.skipped else []
+    return [*dropped, "  ".join(parts), *(f"    {line}" for line in rest)]
+
+
+def clock(at_us: int) -> str:
+    """The time of day."""
+    return from_us(at_us).astimezone(UTC).strftime("%H:%M:%S.%f")[:-3] + "Z"
 
 
 def duration(one: JobEvent) -> str:

@@ -31,14 +31,16 @@ from forge_jobs.storage.types.answers import (
 )
 from forge_jobs.storage.types.event import JobEvent
 from forge_jobs.storage.types.job import JobDetail, JobFilter, Page
+from forge_jobs.storage.types.log import LogLine
 
 IDS_PER_COMMAND: Final = 1_000
+_OWN_PARTS: Final = frozenset({"payload", "payload_preview", "history", "timeline", "traceback", "log"})
 
 
 @rich_click.group(
     cls=Group,
     lazy={
-        "tail": ("forge_jobs.cli.jobs_tail:tail", "Follow events as they happen."),
+        "tail": ("forge_jobs.cli.jobs_tail:tail", "Follow events and log lines."),
         "explain": ("forge_jobs.cli.explain:explain_job", "Say why a job does not run."),
         "export": ("forge_jobs.cli.jobs_export:export", "Write jobs as JSON lines or CSV."),
     },
@@ -115,29 +117,30 @@ def list_(ctx: click.Context, chosen: JobFilter, limit: int, cursor: str | None,
 @global_options
 @click.pass_context
 def show(ctx: click.Context, id: str, as_json: bool) -> None:
-    """Show everything about one job: its fields, payload, errors and events.
+    """Show everything about one job: its fields, payload, errors, events and log.
 
     \b
     Example:
       forge-jobs jobs show 01JH3V7M8Q2X4N5P6R7S8T9VWX
     """
 
-    async def work(storage: Storage, settings: Settings) -> tuple[JobDetail, list[JobEvent]]:
+    async def work(storage: Storage, settings: Settings) -> tuple[JobDetail, list[JobEvent], list[LogLine]]:
         detail = await storage.jobs.get(JobId(id))
         if detail is None:
             raise _no_job(id)
-        return detail, await storage.events.of_job(detail.row.id)
+        job_id = detail.row.id
+        return detail, await storage.events.of_job(job_id), await storage.logs.of_job(job_id)
 
-    detail, timeline = run(ctx, work)
+    detail, timeline, log = run(ctx, work)
     if as_json:
-        output.document(job_view.job_detail(detail, timeline))
+        output.document(job_view.job_detail(detail, timeline, log))
     else:
-        _show(detail, timeline)
+        _show(detail, timeline, log)
 
 
-def _show(detail: JobDetail, timeline: list[JobEvent]) -> None:
+def _show(detail: JobDetail, timeline: list[JobEvent], log: list[LogLine]) -> None:
     shown = job_view.job_detail(detail, timeline)
-    plain = [key for key in shown if key not in ("payload", "payload_preview", "history", "timeline", "traceback")]
+    plain = [key for key in shown if key not in _OWN_PARTS]
     output.fields((key, _field(shown[key])) for key in plain if shown[key] is not None and shown[key] != [])
     output.heading("payload")
     output.raw(output.json_text(shown["payload"], indent=2) + "\n")
@@ -156,6 +159,11 @@ def _show(detail: JobDetail, timeline: list[JobEvent]) -> None:
     if shown["traceback"]:
         output.heading("traceback of the newest error")
         output.fields([("", shown["traceback"])])
+    if log:
+        output.heading("log")
+        for one in log:
+            for text in job_view.log_text(one):
+                output.line(text)
 
 
 def _field(value: Any) -> Any:

@@ -1,36 +1,42 @@
-"""`forge-jobs jobs tail`: events as they happen."""
+"""`forge-jobs jobs tail`: events and log lines as they happen."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from datetime import UTC, datetime, timedelta
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Final, Protocol, TypeAlias, TypeVar
 
 import click
 import rich_click
 
 from forge_jobs.cli import job_view, output
+from forge_jobs.cli.errors import Failure
 from forge_jobs.cli.job_filter import names
 from forge_jobs.cli.lazy_group import Command
 from forge_jobs.cli.parameters import global_options
 from forge_jobs.cli.settings import Settings
 from forge_jobs.cli.store import run
 from forge_jobs.clock import from_us
-from forge_jobs.ids import parse_id
+from forge_jobs.ids import JobId, parse_id
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.event import JobEvent
+from forge_jobs.storage.types.log import LogLine
 
 POLL_S: Final = 0.5
 LATE: Final = timedelta(seconds=15)
-"""Processes write their events every few seconds: ones this old may still turn up."""
+"""Processes write their events and lines every few seconds: ones this old may still turn up."""
+LINGER: Final = timedelta(seconds=4)
+"""So long after a job has ended its last lines are waited for."""
 PAGE: Final = 5_000
+Happening: TypeAlias = JobEvent | LogLine
 
 
 @rich_click.command("tail", cls=Command)
 @rich_click.option("--queue", "queues", multiple=True, callback=names, help="Of this queue; several may be given.")
 @rich_click.option("--kind", "kinds", multiple=True, callback=names, help="Of this kind; several may be given.")
-@rich_click.option("--id", "ids", multiple=True, metavar="ID", help="Of this job; several may be given.")
+@rich_click.option("--id", "ids", multiple=True, metavar="ID", help="Of this job, to its end; several may be given.")
 @rich_click.option("--json", "--jsonl", "as_json", is_flag=True, help="Print one JSON document a line.")
 @global_options
 @click.pass_context
@@ -41,35 +47,98 @@ def tail(
     ids: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Follow events as they happen, until Ctrl-C. Above a thousand a second they come as counts.
+    """Follow events and log lines as they happen, until Ctrl-C. Above a thousand a second events come as counts.
+
+    With --id from the beginning of these jobs to their end.
 
     \b
     Example:
       forge-jobs jobs tail --queue mail
       forge-jobs jobs tail --id 01JH3V7M8Q2X4N5P6R7S8T9VWX --jsonl
     """
-    job_ids = {parse_id(id) for id in ids}
+    job_ids = [parse_id(id) for id in ids]
 
-    def fits(event: JobEvent) -> bool:
-        return (
-            (queues is None or event.queue in queues)
-            and (kinds is None or event.kind in kinds)
-            and (not job_ids or event.job_id in job_ids)
-        )
+    def fits(one: Happening) -> bool:
+        return (queues is None or one.queue in queues) and (kinds is None or one.kind in kinds)
 
     async def work(storage: Storage, settings: Settings) -> None:
+        follower = _Jobs(storage, job_ids) if job_ids else _Everything(storage)
         output.say(f"following {storage.url}; Ctrl-C ends it")
-        follower = Follower(storage, from_us(storage.clock.now_us()))
         while True:
-            for event in await follower.new():
-                if fits(event):
-                    _print(event, as_json)
+            over = await follower.over()
+            for one in await follower.new():
+                if fits(one):
+                    _print(one, as_json)
+            if over:
+                return
             await asyncio.sleep(POLL_S)
 
     try:
         run(ctx, work)
     except KeyboardInterrupt:  # how it is meant to end
         pass
+
+
+class _Follows(Protocol):
+    async def new(self) -> list[Happening]:
+        """What has turned up since the last call, oldest first."""
+
+    async def over(self) -> bool:
+        """Whether nothing more will come but what has turned up by now."""
+
+
+class _Everything:
+    """What happens from now on."""
+
+    def __init__(self, storage: Storage) -> None:
+        start = from_us(storage.clock.now_us())
+        self._events, self._lines = Follower(storage, start), LineFollower(storage, start)
+
+    async def new(self) -> list[Happening]:
+        return _by_time([*await self._events.new(), *await self._lines.new()])
+
+    async def over(self) -> bool:
+        return False
+
+
+class _Jobs:
+    """Some jobs from their beginning to their end."""
+
+    def __init__(self, storage: Storage, job_ids: Sequence[JobId]) -> None:
+        self._storage = storage
+        self._job_ids = job_ids
+        self._seen_events: Counter[JobEvent] = Counter()
+        self._seen_lines: set[tuple[str, int]] = set()
+
+    async def new(self) -> list[Happening]:
+        fresh: list[Happening] = []
+        events: Counter[JobEvent] = Counter()
+        for job_id in self._job_ids:
+            events.update(await self._storage.events.of_job(job_id))
+            for line in await self._storage.logs.of_job(job_id):
+                if (job_id, line.seq) not in self._seen_lines:
+                    self._seen_lines.add((job_id, line.seq))
+                    fresh.append(line)
+        fresh += (events - self._seen_events).elements()
+        self._seen_events = events
+        return _by_time(fresh)
+
+    async def over(self) -> bool:
+        now = from_us(self._storage.clock.now_us())
+        for job_id in self._job_ids:
+            detail = await self._storage.jobs.get(job_id)
+            if detail is None:
+                if not self._seen_events:
+                    raise Failure(f"there is no job {job_id}", "`forge-jobs jobs list` shows the newest ones")
+                continue  # deleted meanwhile
+            ended = detail.row.completed_at
+            if ended is None or now - ended < LINGER:
+                return False
+        return True
+
+
+T = TypeVar("T", JobEvent, LogLine)
+Read: TypeAlias = Callable[[datetime, datetime, int], Awaitable[list[T]]]
 
 
 class Follower:
@@ -85,39 +154,74 @@ class Follower:
         now = from_us(self._storage.clock.now_us())
         since = max(self._start, now - LATE)
         minute = now.replace(second=0, microsecond=0)
-        found = Counter(await self._between(since, now + timedelta(seconds=1)))
+        found = Counter(await _between(self._read, since, now + timedelta(seconds=1)))
         for counted in (minute - timedelta(minutes=1), minute):  # counts stand at the start of their minute
             if counted >= self._start.replace(second=0, microsecond=0) and counted < since:
-                events = await self._between(counted, counted + timedelta(microseconds=1))
+                events = await _between(self._read, counted, counted + timedelta(microseconds=1))
                 found.update(event for event in events if event.count > 1)
         fresh = found - self._seen
         self._seen = found
         return sorted(fresh.elements(), key=lambda event: event.at_us)
 
-    async def _between(self, since: datetime, until: datetime) -> list[JobEvent]:
-        found: list[JobEvent] = []
-        while True:
-            page = await self._storage.events.timeline(since, until, limit=PAGE)
-            if len(page) < PAGE:
-                return [*found, *page]
-            last = page[-1].at_us
-            whole = [event for event in page if event.at_us < last]  # the last instant may go on behind the page
-            found.extend(whole or page)
-            since = from_us(last if whole else last + 1)
+    async def _read(self, since: datetime, until: datetime, limit: int) -> list[JobEvent]:
+        return await self._storage.events.timeline(since, until, limit=limit)
 
 
-def _print(event: JobEvent, as_json: bool) -> None:
+class LineFollower:
+    """The same for log lines."""
+
+    def __init__(self, storage: Storage, start: datetime) -> None:
+        self._storage = storage
+        self._start = start
+        self._seen: set[tuple[str, int]] = set()
+
+    async def new(self) -> list[LogLine]:
+        """What has turned up since the last call, oldest first."""
+        now = from_us(self._storage.clock.now_us())
+        found = await _between(self._read, max(self._start, now - LATE), now + timedelta(seconds=1))
+        fresh = [line for line in found if (line.job_id, line.seq) not in self._seen]
+        self._seen = {(line.job_id, line.seq) for line in found}
+        return fresh
+
+    async def _read(self, since: datetime, until: datetime, limit: int) -> list[LogLine]:
+        return await self._storage.logs.between(since, until, limit=limit)
+
+
+async def _between(read: Read[T], since: datetime, until: datetime) -> list[T]:
+    """Page after page."""
+    found: list[T] = []
+    while True:
+        page: list[T] = await read(since, until, PAGE)
+        if len(page) < PAGE:
+            return found + page
+        last = page[-1].at_us
+        whole = [one for one in page if one.at_us < last]  # the last instant may go on behind the page
+        found.extend(whole or page)
+        since = from_us(last if whole else last + 1)
+
+
+def _by_time(happenings: list[Happening]) -> list[Happening]:
+    return sorted(happenings, key=lambda one: one.at_us)
+
+
+def _print(one: Happening, as_json: bool) -> None:
     if as_json:
-        output.json_lines([job_view.event(event)])
+        output.json_lines([job_view.log_line(one) if isinstance(one, LogLine) else job_view.event(one)])
+    elif isinstance(one, LogLine):
+        for text in job_view.log_text(one, job=True):
+            output.line(text)
     else:
-        at = from_us(event.at_us).astimezone(UTC).strftime("%H:%M:%S.%f")[:-3]
-        what = event.job_id or f"{event.count} jobs"
-        parts = [f"{at}Z", event.type.ljust(10), what, event.kind, f"queue={event.queue}"]
-        if event.attempt is not None:
-            parts.append(f"attempt={event.attempt}")
-        if event.cause is not None:
-            parts.append(f"cause={event.cause}")
-        if event.duration_us is not None:
-            parts.append(f"took={job_view.duration(event)}")
-        output.line("  ".join(parts))
+        _print_event(one)
     output.flush()
+
+
+def _print_event(event: JobEvent) -> None:
+    what = event.job_id or f"{event.count} jobs"
+    parts = [job_view.clock(event.at_us), event.type.ljust(10), what, event.kind, f"queue={event.queue}"]
+    if event.attempt is not None:
+        parts.append(f"attempt={event.attempt}")
+    if event.cause is not None:
+        parts.append(f"cause={event.cause}")
+    if event.duration_us is not None:
+        parts.append(f"took={job_view.duration(event)}")
+    output.line("  ".join(parts))

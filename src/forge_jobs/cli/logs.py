@@ -60,6 +60,22 @@ def log_to_stderr(level: str, format: str) -> None:
     _install(handler, getattr(logging, level.upper()))
 
 
+def log_the_rest() -> None:
+    """Print what other loggers say too, in the same way: of handlers from INFO on, anything else from WARNING on.
+
+    Not if the program set up logging of its own by now: then its lines go where it wants them.
+    """
+    root, ours = logging.getLogger(), logging.getLogger(ROOT)
+    if root.handlers or root.level != logging.WARNING or not ours.handlers:
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(ours.handlers[-1].formatter)
+    handler.setLevel(ours.level)
+    handler.addFilter(lambda record: record.levelno >= logging.WARNING or hasattr(record, "job_id"))
+    root.addHandler(handler)
+    root.setLevel(min(ours.level, logging.INFO) if ours.level else logging.INFO)
+
+
 def fields_of(template: object, arguments: Any, text: str) -> dict[str, Any]:
     """Event, fields and message of a log message `event key=value …`, whose template and arguments made `text`."""
     found = _EVENT.match(text)

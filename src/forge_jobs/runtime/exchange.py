@@ -20,7 +20,7 @@ from forge_jobs.runtime.running import Run, RunState
 from forge_jobs.runtime.toll import NEVER, Toll
 from forge_jobs.runtime.worker import Slot
 from forge_jobs.storage.error import Busy, StorageError, StoreFull, StoreUnavailable
-from forge_jobs.storage.protocol import CLUSTER, LIMITS, Claim, ClaimRequest
+from forge_jobs.storage.protocol import CLUSTER, LIMITS, Claim, ClaimRequest, Exchange
 from forge_jobs.storage.types.finalize import (
     APPLIED_DONE,
     Applied,
@@ -326,6 +326,8 @@ class Exchanger:
                 self.lines[item.job.queue].returned(item)
             if settled is not APPLIED_DONE:
                 self._settled(item, settled)
+        if log.isEnabledFor(logging.DEBUG):
+            _tell_all(settlements, answer)
         self.env.health.counts["finished"] += sum(settled is APPLIED_DONE for settled in answer.settled)
         admitted = await self._admitted(claims, answer.claims)
         now = self._loop.time()
@@ -519,6 +521,18 @@ class Exchanger:
             await self._poked.wait()
         finally:
             timer.cancel()
+
+
+def _tell_all(settlements: Sequence[tuple[Run | None, Finalize]], answer: Exchange) -> None:
+    """What is ordinary, for whoever wants to see every job."""
+    for (_, item), settled in zip(settlements, answer.settled, strict=True):
+        if settled is APPLIED_DONE and item.job is not None:
+            log.debug(
+                "job_done job_id=%s kind=%s queue=%s fence=%d", item.job_id, item.job.kind, item.job.queue, item.fence
+            )
+    for claim in answer.claims:
+        for job in claim.jobs:
+            log.debug("claimed job_id=%s kind=%s queue=%s fence=%d", job.id, job.kind, job.queue, job.fence)
 
 
 def _tell(item: Finalize, settled: Settled) -> None:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from enum import Enum, auto
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 import rich_click
@@ -27,10 +27,14 @@ from forge_jobs.cli.logs import log_the_rest, log_to_stderr
 from forge_jobs.cli.parameters import Duration, Invocation, global_options
 from forge_jobs.cli.settings import Settings
 from forge_jobs.cli.store import opened, settings_of
+from forge_jobs.cli.worker_http import Address, check_installed, serving
 from forge_jobs.clock import SHARED_CLOCK, Clock
 from forge_jobs.runtime.handler import HandlerRegistry
 from forge_jobs.runtime.queue_runtime import QueueRuntime
 from forge_jobs.storage.protocol import Storage
+
+if TYPE_CHECKING:
+    from forge_jobs.probe import ProbeServer
 
 log = logging.getLogger("forge_jobs.worker")
 
@@ -59,6 +63,12 @@ RELOADED: Final = "FORGE_RELOADED"
 @rich_click.option("--max-rss-mib", type=click.IntRange(min=1), help="End when the process has grown so large, in MiB.")
 @rich_click.option("--reload", is_flag=True, help="Start anew when a source file changes. For development.")
 @rich_click.option("--grace", type=Duration(), help="How long handlers get to end at shutdown; 25s if not given.")
+@rich_click.option(
+    "--http",
+    type=Address(),
+    metavar="[HOST:]PORT",
+    help="Serve /livez, /readyz and /metrics there; the host is 127.0.0.1 if not given.",
+)
 @global_options
 @click.pass_context
 def worker(
@@ -73,6 +83,7 @@ def worker(
     max_rss_mib: int | None,
     reload: bool,
     grace: timedelta | None,
+    http: tuple[str, int] | None,
 ) -> None:
     """Run the jobs whose handlers are in REGISTRY of MODULE, found from the current directory.
 
@@ -101,6 +112,8 @@ def worker(
         max_rss_mib=max_rss_mib,
     )
     _check_slots(settings)
+    if http is not None:
+        check_installed()
     log_to_stderr(settings.log_level, settings.log_format)
     if reload:
         ctx.exit(_reload(settings))
@@ -109,7 +122,7 @@ def worker(
     failpoints.arm_from(os.environ)
     until = Until.ALL_DONE if drain_all else Until.DRAINED if drain else Until.STOPPED
     debug = ctx.ensure_object(Invocation).debug
-    ctx.exit(asyncio.run(_work(settings, handlers, target, until, debug=debug)))
+    ctx.exit(asyncio.run(_work(settings, handlers, target, until, http=http, debug=debug)))
 
 
 def _reload(settings: Settings) -> int:
@@ -137,7 +150,15 @@ class Until(Enum):
     ALL_DONE = auto()
 
 
-async def _work(settings: Settings, handlers: HandlerRegistry, target: str, until: Until, *, debug: bool) -> int:
+async def _work(
+    settings: Settings,
+    handlers: HandlerRegistry,
+    target: str,
+    until: Until,
+    *,
+    http: tuple[str, int] | None,
+    debug: bool,
+) -> int:
     """Run a worker to its end; its exit code."""
     threads = ThreadPoolExecutor(_threads_for(settings), thread_name_prefix="forge-handler")
     asyncio.get_running_loop().set_default_executor(threads)
@@ -149,11 +170,12 @@ async def _work(settings: Settings, handlers: HandlerRegistry, target: str, unti
             _follow_a_parent()
             await runtime.start()
             try:
-                _introduce(runtime, storage, handlers)
-                if until is Until.STOPPED:
-                    await runtime.run()
-                else:
-                    await runtime.drain(all=until is Until.ALL_DONE)
+                with contextlib.nullcontext() if http is None else serving(http, runtime, storage) as server:
+                    _introduce(runtime, storage, handlers, server)
+                    if until is Until.STOPPED:
+                        await runtime.run()
+                    else:
+                        await runtime.drain(all=until is Until.ALL_DONE)
                 if runtime.env.health.fatal is not None:
                     raise runtime.env.health.fatal
             finally:
@@ -206,7 +228,9 @@ def _runtime(storage: Storage, handlers: HandlerRegistry, target: str, settings:
     )
 
 
-def _introduce(runtime: QueueRuntime, storage: Storage, handlers: HandlerRegistry) -> None:
+def _introduce(runtime: QueueRuntime, storage: Storage, handlers: HandlerRegistry, server: ProbeServer | None) -> None:
+    if server is not None:
+        log.info("http_listening host=%s port=%d", *server.address)
     kinds = ", ".join(handlers.kinds()) or "none, the registry is empty"
     with contextlib.suppress(OSError):  # nobody reads it, which is no reason not to work
         output.line(f"worker {runtime.host_id}: store {storage.url}; queues {', '.join(runtime.queues)}; kinds {kinds}")

@@ -78,10 +78,12 @@ class Line:
         self.poll_at = 0.0
         self.due_at = float("inf")
         self._idle: deque[Slot] = deque()
-        self._worked_at = asyncio.get_running_loop().time()
+        self._worked_at = self._looked_at = asyncio.get_running_loop().time()
 
     def idle(self, slot: Slot) -> None:
         """A slot waits for a job."""
+        if not self._idle:
+            self._looked_at = asyncio.get_running_loop().time()
         self._idle.append(slot)
         if self.permit:
             self.env.exchanger.poke()
@@ -102,6 +104,10 @@ class Line:
 
     def wants(self, now: float) -> bool:
         return self.open and bool(self._idle) and (self.permit or now >= self.poll_at or now >= self.due_at)
+
+    def waits_since(self, now: float) -> float:
+        """For how many seconds idle slots have waited for an answer to what jobs there are. From any thread."""
+        return now - self._looked_at if self._idle else 0.0
 
     def next_look(self) -> float:
         """When the line wants a claim if nobody wakes it before."""
@@ -133,6 +139,7 @@ class Line:
 
     def answered(self, claim: Claim, now: float, opens_at: float) -> None:
         """When to look again; at `opens_at` a rate limit has tokens for some kind that it had none for."""
+        self._looked_at = now
         if claim.jobs:
             self._worked_at = now
         quiet = now - self._worked_at > QUIET_S and self.env.storage.wakes_proven
@@ -144,6 +151,7 @@ class Line:
 
     def shut_until(self, opens_at: float, now: float) -> None:
         """Rate limits have tokens for no kind before that."""
+        self._looked_at = now
         self.permit = False
         self.poll_at = now + self._poll_s
         self.due_at = opens_at

@@ -25,15 +25,20 @@ from typing import Any, Final
 import click
 
 from forge_jobs import config, limits
+from forge_jobs.api.app import openapi
+from forge_jobs.api.problem import STATUS_OF, TITLES
 from forge_jobs.cli import settings
 from forge_jobs.cli.errors import describe
 from forge_jobs.cli.lazy_group import Group
 from forge_jobs.cli.main import program
 from forge_jobs.config import RuntimeConfig, StoreConfig
+from forge_jobs.observe import COUNTS, HISTOGRAMS, KINDS
+from forge_jobs.prometheus.families import GAUGES, PREFIX
 from forge_jobs.storage import error as errors
 from forge_jobs.storage.sql.book import parse
 from forge_jobs.storage.sql.events import PER_JOB_PER_SECOND
 from forge_jobs.storage.sql.maintenance import METRICS_KEPT_DAYS, PROCESS_METRICS_KEPT_DAYS
+from forge_jobs.storage.types.blocker import BlockerCode
 from forge_jobs.storage.types.metric import METRICS
 
 DOCS: Final = Path(__file__).resolve().parent
@@ -77,6 +82,7 @@ SETTINGS: Final[Mapping[str, tuple[str, str]]] = {
     "store_deadline_s": ("seconds", "No call on the store takes longer; then it raises."),
     "payload_max": ("bytes", "Largest payload as stored."),
     "force_network_fs": ("yes or no", "Use a network file system all the same. SQLite's locks do not hold there."),
+    "read_only": ("yes or no", "Only look at the store: every change is refused, by its connections too."),
     "schema": ("name", "PostgreSQL: the schema that holds our tables."),
     "auto_migrate": ("yes or no", "PostgreSQL: opening a store may bring an older schema up to date."),
     "notify": ("yes or no", "PostgreSQL: tell other processes of new jobs with NOTIFY, and listen."),
@@ -130,6 +136,13 @@ LIMITS: Final[Mapping[str, tuple[str, str]]] = {
     "BULK_CHUNK": ("jobs", "One statement of a bulk, and one transaction of `forge-jobs enqueue --bulk`."),
     "PAGE": ("jobs", "One page of a list."),
     "PROGRESS_MESSAGE_LENGTH": ("characters", "Message of `ctx.progress`; a longer one is cut."),
+    "LOG_LINES": ("lines", "Lines kept of what a job logged. Older ones go, and are counted."),
+    "LOG_LINE_BYTES": ("bytes", "One such line. A longer one is cut in the middle."),
+    "LOG_BYTES": ("bytes", "All such lines of a job. Older ones go, and are counted."),
+    "LOG_BUFFER_BYTES": (
+        "bytes",
+        "Such lines of all jobs of a process that wait to be written. More are dropped and counted.",
+    ),
     "EVENT_BUFFER": ("events", "Events that wait to be written. More are dropped and counted."),
     "SERIES_BUCKETS": ("buckets", "Most buckets of one series of a metric. More are refused."),
     "TRACE_BYTES": ("bytes", "`trace` of a request as stored."),
@@ -140,6 +153,15 @@ LIMITS: Final[Mapping[str, tuple[str, str]]] = {
     "SCHEDULE_JITTER_S": ("seconds", "`jitter_s` of a schedule."),
     "MISFIRE_GRACE_S": ("seconds", "`misfire_grace_s` of a schedule."),
     "MISFIRE_ALL": ("ticks", 'n of `misfire="all(n)"`, and the ticks that fire at once under `skip`.'),
+    "URL_BYTES": ("bytes", "URL of an HTTP request."),
+    "HEADERS_BYTES": ("bytes", "Headers of an HTTP request together."),
+    "BODY_EXTRA_BYTES": ("bytes", "What the body of an HTTP request may have beyond `payload_max`."),
+    "BULK_BODY_BYTES": ("bytes", "Body of `POST /api/v1/jobs/bulk`, which takes up to 1 000 jobs."),
+    "BODY_S": ("seconds", "The body of an HTTP request must have arrived."),
+    "HEADER_S": ("seconds", "The headers of an HTTP request must have arrived."),
+    "CONNECTIONS": ("connections", "Open HTTP connections of one server."),
+    "STREAMS": ("streams", "Open streams of `GET /api/v1/events` of one server."),
+    "REQUESTS_AT_ONCE": ("requests", "HTTP requests served at once; more wait up to 5 s."),
 }
 
 # Log events: what it says, and what to do.
@@ -150,15 +172,20 @@ EVENTS: Final[Mapping[str, str]] = {
     "answer_fault": "A listener failed while it was told a result. A fault of forge-jobs: report it.",
     "answer_undelivered": "The event loop closed with an answer of PostgreSQL on its way. What was committed stays.",
     "answers_undelivered": "The event loop was closed while writes were on their way. What was committed stays.",
+    "api_fault": "An HTTP request met an unexpected error; its caller got a 500. Report it.",
+    "api_request": "An HTTP request was answered.",
+    "api_store": "The store refused or did not answer an HTTP request; its caller was told without these words.",
     "backoff_fault": "A handler's `backoff` raised or gave a senseless value. The queue's curve is used.",
     "beat_refused": "A heartbeat failed. One is harmless; many lead to `claims_stopped` and `fenced`.",
     "cancel_seen": "A running job is told that somebody cancelled it.",
     "checkpoint_fault": "The write-ahead log could not be copied back. It is tried again.",
     "checkpoint_risk": "A connection of your own checkpoints the file, on an SQLite where that can corrupt it.",
     "claims_stopped": "No heartbeat was accepted for `stale_s` − 2 × `heartbeat_s`. The worker takes no new jobs.",
+    "claimed": "A job was taken by this process.",
     "cleaned_up": "Retention removed old jobs.",
     "cleanup_fault": "Retention failed on one queue and went on with the next.",
     "close_timeout": "Another process held the database while this one closed it.",
+    "connections_full": "As many HTTP connections are open as there may be; a new one was closed.",
     "connection_cut": "PostgreSQL owed an answer for 6 s, so the connection was ended and is made anew.",
     "cron_fault": "A schedule met an error. Its tick stays due and is tried again within seconds.",
     "cron_fired": "A tick made a job.",
@@ -172,12 +199,17 @@ EVENTS: Final[Mapping[str, str]] = {
     "fenced": "No heartbeat was accepted for `stale_s` − `heartbeat_s`. Handlers are told to stop.",
     "handler_replaced": "A kind was registered twice. The last registration counts.",
     "heart_close_fault": "A broken heartbeat connection did not close cleanly. It is replaced all the same.",
+    "hook_fault": "A hook of yours raised. It is not called any more.",
     "id_tail_overflow": "More ids were made in a millisecond than fit. They go on in the next, in order.",
+    "http_listening": "The worker serves /livez, /readyz and /metrics.",
     "idle_fault": "Upkeep while idle failed. `store_replaced` may stand next to it.",
     "job_dead": "A job ended without success; `reason` says why.",
+    "job_done": "A job is done.",
     "job_failed": "An attempt failed and will be retried.",
+    "job_log_lost": "The last lines of jobs could not be written before the worker stopped.",
     "job_released": "An interrupted job went back to its queue with its attempt restored.",
     "job_throttled": "A job waits because its upstream asked for it. No attempt was burnt.",
+    "kind_unserved": "Jobs of a kind wait, and no worker of their queue has a handler for it.",
     "lease_gained": "This process now runs a loop for all.",
     "lease_lost": "Another process runs the loop now. Harmless: what it does is safe to be done twice.",
     "listener_fault": "An unexpected error of the listener; it goes on. Report it.",
@@ -185,16 +217,25 @@ EVENTS: Final[Mapping[str, str]] = {
     "loop_fault": "A background loop failed and goes on after a pause.",
     "loop_lag": "The event loop was late by more than a second. `running` names the kinds that may block it.",
     "lost_ownership": "A run is no longer the owner of its job. Its result is dropped.",
+    "metrics_unread": "The store's gauges could not be read for `/metrics`; `forge_jobs_store_up` is 0.",
     "migrated": "A migration was applied.",
     "network_file_system": "The database is on a network file system, and `force_network_fs` allows it.",
+    "news_fault": "The store did not answer the look for live news. It is repeated.",
+    "operation_failed": "An act on many jobs ended, as the store refused. What it did before stays done.",
+    "operation_fault": "An act on many jobs met an unexpected error. Report it.",
     "outcome_unreadable": "What a handler answered could not be read. It counts as a failure.",
     "poll_mode": "Wake-ups from other processes do not work here. Jobs are found by polling.",
     "postgres_error": "What PostgreSQL said, in its own words.",
+    "probe": "A request to the HTTP server of a worker.",
+    "probe_fault": "An answer for a probe or scraper could not be made.",
     "progress_lost": "The last progress of a run could not be written. The job itself is not affected.",
+    "queue_unserved": "Jobs of a queue wait, and no worker serves it.",
+    "quieted": "An operator asked this worker to claim nothing more until it is resumed.",
     "rate_limit_fault": "The function that names a kind's rate limit failed. Its scope was not drained.",
     "rate_scope_unknown": "A rate limit that handlers name does not exist: their jobs wait. Declare it, or add it.",
     "reaped": "A job was taken back from a worker that fell silent.",
     "rebalanced": "The total of a queue was split anew over the processes.",
+    "resumed": "An operator lets this worker claim jobs again.",
     "retry_after_cut": "A handler asked for more than 7 days. 7 days it is.",
     "revive_failed": "A stale job could not be taken back. The others were; this one is tried again.",
     "runtime_fault": "A part of the worker failed. The worker stops: half a worker is worse than none.",
@@ -206,10 +247,13 @@ EVENTS: Final[Mapping[str, str]] = {
     "shutdown_unsettled": "Outcomes could not be written before the end. The reaper gives those jobs back.",
     "slot_fault": "A slot failed and is replaced. A fault of forge-jobs: report it.",
     "sqlite_error": "What SQLite itself said.",
+    "stop_asked": "An operator asked this worker to stop.",
     "store_error": "The store refused or did not answer. The exchange is tried again.",
     "store_replaced": "The database file was replaced or deleted. The process stops using it and ends.",
     "stray_released": "A claim whose answer was lost was given back.",
     "task_fault": "A task ended with an error during the shutdown.",
+    "tokens_unreadable": "The file of API tokens was changed and cannot be read. Those read before go on.",
+    "trace_fault": "OpenTelemetry failed at the span of a run. The run is not affected.",
     "unfenced": "Heartbeats are accepted again; the worker goes on.",
     "upkeep_fault": "The table of jobs could not be vacuumed or analysed now. It is tried again after as many jobs.",
     "wake_fault": "A wake-up could not be read, or not be sent after a commit of your own. The poll finds the job.",
@@ -316,6 +360,90 @@ def metrics_page() -> str:
     )
 
 
+# Blockers: what each says, and whom it is about.
+
+BLOCKERS: Final[Mapping[str, tuple[str, str]]] = {
+    "unknown_id": ("job", "There is no such job, or it was deleted or purged."),
+    "unknown_queue": ("queue", "There is no such queue."),
+    "unknown_schedule": ("schedule", "There is no such schedule."),
+    "unreadable": ("job", "Its row was written by a newer version, or is damaged."),
+    "finished": ("job", "Done or dead: the reason, when, and whether a retry would be refused and by which job's key."),
+    "expired": ("job", "Past its `expires_at`; the next sweep ends it."),
+    "cancel_requested": ("job", "It runs and was asked to stop: by whom, and whether its worker has heard of it."),
+    "running_stale": ("job", "Its worker is silent; when the job is taken back."),
+    "running_no_slot": ("job", "A worker claimed it and has not begun it."),
+    "running": ("job", "It runs: where, since when, which attempt, and how old the last heartbeat is."),
+    "loop_dead": ("job, schedule", "The background loop that would move it on makes no progress in any live worker."),
+    "schedule_invalid": ("schedule", "Its expression or zone cannot be read any more."),
+    "schedule_finished": ("schedule", "No tick is left."),
+    "schedule_disabled": ("schedule", "It is turned off: by whom, since when."),
+    "schedule_failing": ("schedule", "Its tick meets an error again and again."),
+    "no_leader": ("schedule", "No worker fires schedules."),
+    "queue_stopped": ("job, queue", "The queue's total of workers is 0."),
+    "queue_paused": ("job, queue", "By whom, since when; or in every process that could take the job."),
+    "queue_full": ("queue", "`max_pending` jobs wait, so that further ones are refused."),
+    "queue_unserved": ("job, queue", "No live worker serves the queue; who did last."),
+    "kind_unserved": ("job, queue", "No live worker of the queue has a handler for the kind."),
+    "threads_abandoned": ("job, queue", "The workers stopped taking the kind, since handlers would not end."),
+    "workers_fenced": ("job, queue", "The workers live, and cannot reach the store in time."),
+    "no_slots": ("job, queue", "No slot is open: no share of the total, or every worker is shutting down."),
+    "rate_scope_unknown": ("job, queue", "The rate limit that the kind is paid from does not exist."),
+    "queue_cooling_down": ("job, queue", "An upstream asked the whole queue to wait; until when."),
+    "throttle_wait": ("job", "Its upstream asked it to wait; until when."),
+    "retry_wait": ("job", "Its next attempt is due later; with the last error."),
+    "scheduled": ("job, schedule", "Its time has not come."),
+    "held": ("schedule", "Its last tick made no job, as another job holds the key."),
+    "rate_limited": ("job, queue", "The bucket does not hold what the job costs; when it does."),
+    "runs_alone": ("job", "It runs with nothing beside it, and no worker is idle."),
+    "slots_busy": ("job, queue", "All slots work; the oldest job, and how long a run takes in the median."),
+    "behind_others": ("job", "So many ready jobs stand before it."),
+    "poll_mode": ("job, queue", "Workers are not told of new jobs: it may start a little later."),
+    "ready": ("job, queue", "Nothing is in the way: the next claim takes it."),
+    "idle": ("queue", "No job of it is due."),
+}
+
+
+def blockers_page() -> str:
+    """`reference/blockers.md`."""
+    _same("BLOCKERS", BLOCKERS, [code.value for code in BlockerCode])
+    return _page(
+        "Blockers",
+        """
+        What `jobs explain`, `queues explain` and `schedules explain` answer, and `storage.jobs.explain(id)` in Python:
+        a list, most final first, in the order of this table. Each blocker has a `code`, a sentence (`text`), `since` and
+        `until` where they are known, and a `remedy`. Everything is read in one snapshot, and nothing is changed.
+
+        A job is explained as `ready` exactly if the next claim of a live worker takes it.
+        """,
+        _table(("code", "of", "says"), [(f"`{code.value}`", *BLOCKERS[code.value]) for code in BlockerCode]),
+    )
+
+
+def prometheus_page() -> str:
+    """`reference/prometheus.md`."""
+
+    def labels(names: Sequence[str]) -> str:
+        return ", ".join(f"`{name}`" for name in names)
+
+    counters = [(f"`{PREFIX}{one.name}_total`", labels(one.labels), one.meaning) for one in COUNTS.values()]
+    histograms = [(f"`{PREFIX}{one.name}`", labels(one.labels), one.meaning) for one in HISTOGRAMS.values()]
+    gauges = [(f"`{PREFIX}{one.name}`", labels(one.labels), one.of, one.meaning) for one in GAUGES.values()]
+    return _page(
+        "Prometheus",
+        f"""
+        What `/metrics` of `forge-jobs worker --http` says, in Prometheus' text format 0.0.4. Counters and histograms are
+        of the process that is asked, since it began. Gauges of the store are of all processes together, read every 5 s at
+        most, so every worker tells the same: take one of them, with `max by (queue) (…)`.
+
+        Kinds beyond {KINDS} become `other`. Ids, keys and payloads of jobs are never labels. A sample that nothing is
+        known of is absent; HELP and TYPE are always there.
+        """,
+        "## Gauges\n\n" + _table(("name", "labels", "of", "what it is"), gauges),
+        "## Counters\n\n" + _table(("name", "labels", "what it counts"), counters),
+        "## Histograms\n\n" + _table(("name", "labels", "what it measures"), histograms),
+    )
+
+
 def cli() -> str:
     """`reference/cli.md`."""
     parts = [_command(name, command) for name, command in _commands("forge-jobs", program)]
@@ -329,6 +457,80 @@ def cli() -> str:
         """,
         *parts,
     )
+
+
+def http_api() -> str:
+    """Every route with its role, what it takes and what it gives; and the codes of refusals."""
+    described = openapi()
+    schemas = described["components"]["schemas"]
+    parts: dict[str, list[str]] = {}
+    for path, operations in described["paths"].items():
+        for method, operation in operations.items():
+            parts.setdefault(operation["tags"][0], []).append(_route(method.upper(), path, operation, schemas))
+    codes = [[f"`{code}`", str(status), TITLES[status]] for code, status in STATUS_OF.items()]
+    return _page(
+        "HTTP API",
+        HTTP_INTRODUCTION,
+        *(f"## {tag.capitalize()}\n\n" + "\n\n".join(routes) for tag, routes in parts.items()),
+        "## Refusals\n\nA refusal is `application/problem+json` with `type`, `title`, `status`, `code`, `detail` and "
+        "`request_id`, and where it is about one field with `field` and `reason`. Branch on `code` and `reason`; "
+        "`detail` is for people. 429 and 503 come with `Retry-After`.",
+        _table(["code", "status", "title"], codes),
+    )
+
+
+HTTP_INTRODUCTION: Final = """\
+`forge-jobs serve` answers at `http://127.0.0.1:8787/api/v1`; `forge_jobs.api.create_app(storage, config)` is the same
+as an ASGI app to mount. [Serving it safely](../how-to/serve-the-api-safely.md) tells who may call. The same as
+OpenAPI 3.1 is at `/openapi.json`.
+
+JSON in and out, UTF-8. Instants are RFC 3339; answers have them in UTC with microseconds. Durations are numbers of
+seconds (`_s`) or milliseconds (`_ms`). What is not known is refused: fields, parameters, parameters given twice.
+Nothing is converted: `"5"` is not 5, and `true` is not 1. `X-Request-Id` (up to 64 letters, digits and `-`) is kept,
+logged, audited and returned; without one it is made.
+
+Lists have `items`, `next_cursor` (null on the last page) and `total`. A cursor belongs to its list: it is refused
+with another filter. A walk by cursors yields each row once, also while rows are added. A parameter that may be
+repeated matches any of its values; given empty (`status=`), none.
+
+Roles are `read`, `operate` and `admin`; each includes those before it. A change must come from the server's own pages
+(`Sec-Fetch-Site` or `Origin` say so) or carry a bearer token; a program without a token sends `Sec-Fetch-Site: none`.
+HEAD and OPTIONS are answered everywhere."""
+
+
+def _route(method: str, path: str, operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
+    role = operation["x-role"]
+    lines = [f"### {method} {path}", f"{operation['summary']}. Role: {'any' if role == 'none' else role}."]
+    if operation.get("description", operation["summary"]) != operation["summary"]:
+        lines.append(operation["description"])
+    given = [f"`{one['name']}`" for one in operation.get("parameters", ()) if one["in"] == "query"]
+    if given:
+        lines.append(f"Parameters: {', '.join(given)}.")
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+    if body is not None:
+        lines.append(f"Body: {_shape(body, schemas)}.")
+    for status, response in operation["responses"].items():
+        schema = response.get("content", {}).get("application/json", {}).get("schema")
+        if int(status) < 400:
+            told = f": {_shape(schema, schemas)}" if schema else ""
+            lines.append(f"Answer {status}{told}.")
+    return "\n\n".join(lines)
+
+
+def _shape(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
+    """The fields of a schema by name; those that must be given in bold."""
+    if "anyOf" in schema:
+        return next(_shape(one, schemas) for one in schema["anyOf"] if one.get("type") != "null") + ", or none"
+    found = schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    needed = found.get("required", ()) if found.get("additionalProperties") is False else ()
+    fields = found.get("properties", {})
+    if set(fields) == set(needed):  # an answer, whose fields are all there
+        needed = ()
+    told = [f"**`{name}`**" if name in needed else f"`{name}`" for name in fields]
+    each = fields.get("items", {}).get("items", {})
+    if "$ref" in each:
+        told[list(fields).index("items")] += f" (of {_shape(each, schemas)})"
+    return ", ".join(told) or "an empty object"
 
 
 def errors_page() -> str:
@@ -377,12 +579,17 @@ def log_events() -> str:
         """
         forge-jobs logs through Python's `logging` under the name `forge_jobs`. A line reads `event key=value …`. The
         worker of the command line prints JSON lines off a terminal, with `ts`, `level`, `event` and the fields below,
-        and text on one. A name or field that
-        changes is in the changelog. No line holds a payload. A finished job
-        logs nothing; follow jobs with `forge-jobs jobs tail`.
+        and text on one. A name or field that changes is in the changelog. No line holds a payload. Claims and
+        jobs that are done are told at debug level only; follow jobs with `forge-jobs jobs tail`.
 
-        Lines of `ctx.log` come from the logger `forge_jobs.job` and carry `queue`, `kind`, `job_id`, `attempt`, `fence`
-        and `host_id`. What a handler puts into the text of such a line is its own business.
+        A warning or error that repeats about the same thing (the same queue, kind, loop or schedule) is logged once in
+        60 s; the next one says in `left_out` how many there were between. What tells of another job each time, and what
+        changes the state of the worker, is logged each time.
+
+        Every line that is logged under a handler, by `ctx.log` (the logger `forge_jobs.job`) or any other logger,
+        carries `job_id`, `kind`, `queue`, `attempt` and `fence`, and with OpenTelemetry `trace_id` and `span_id`; see
+        [what a job logged](../how-to/see-what-a-job-logged.md). What a handler puts into the text of a line is its own
+        business.
         """,
         _table(("event", "level", "logger", "fields", "what it means"), rows),
     )
@@ -466,7 +673,10 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "reference/configuration.md": configuration,
     "reference/limits.md": limits_page,
     "reference/metrics.md": metrics_page,
+    "reference/blockers.md": blockers_page,
+    "reference/prometheus.md": prometheus_page,
     "reference/cli.md": cli,
+    "reference/http-api.md": http_api,
     "reference/errors.md": errors_page,
     "reference/log-events.md": log_events,
 }

@@ -15,11 +15,12 @@ from another thread is safe.
 from __future__ import annotations
 
 import logging
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
+from forge_jobs import repeats as repeats  # every logger that tells is limited
 from forge_jobs.text import printable
 
 log = logging.getLogger("forge_jobs.observe")
@@ -131,11 +132,19 @@ class Histogram:
         self.sum += value
 
     def add_all(self, values: Sequence[float]) -> None:
-        """Many at once. What is below zero, as after a step of a clock, counts as zero."""
+        """Many at once. Of a large batch the places of the bounds among the values are looked for: they are fewer."""
         counts, bounds = self.counts, self.bounds
-        for value in values:
-            counts[bisect_left(bounds, value)] += 1
-        self.sum += max(sum(values), 0.0)
+        if len(values) <= len(bounds):
+            for value in values:
+                counts[bisect_left(bounds, value)] += 1
+        else:
+            ordered, before = sorted(values), 0
+            for place, bound in enumerate(bounds):
+                within = bisect_right(ordered, bound, before)
+                counts[place] += within - before
+                before = within
+            counts[-1] += len(ordered) - before
+        self.sum += sum(values)
 
     @property
     def count(self) -> int:

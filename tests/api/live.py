@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -45,7 +46,7 @@ class Live:
         line = self._process.stdout.readline()
         assert line.startswith("serving "), line
         self.base = line.split()[-1].rstrip("/")
-        self.port = int(self.base.rpartition(":")[2]) if self.base.startswith("http") else 0
+        self.port = (urlsplit(self.base).port or 0) if self.base.startswith("http") else 0
         return self
 
     def __exit__(

@@ -106,6 +106,7 @@ TABLE = (
     Row("GET", "/livez", ANYBODY),
     Row("GET", "/readyz", ANYBODY),
     Row("GET", "/openapi.json", ANYBODY),
+    Row("GET", "/metrics", READ),
 )
 ROWS = [pytest.param(row, id=f"{row.method} {row.path}") for row in TABLE]
 

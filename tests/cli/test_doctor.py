@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from .stage import Cli, add
+from forge_jobs.storage.protocol import Storage
+from forge_jobs.storage.types.rate_limit import Gate
+from forge_jobs.testing.conformance.fixtures import Beater
+from forge_jobs.testing.factories import make_process
+
+from .stage import Cli, add, in_store
 
 
 def test_a_sound_store_is_exit_code_0(cli: Cli) -> None:
@@ -76,3 +81,20 @@ def test_weaker_durability_is_a_warning(cli: Cli, monkeypatch: pytest.MonkeyPatc
     cli("db", "create")
     (check,) = [one for one in cli("doctor", "--json").json["checks"] if one["name"] == "durability"]
     assert check["verdict"] == "warn"
+
+
+def test_a_rate_limit_of_a_live_worker_that_does_not_exist(cli: Cli) -> None:
+    process = make_process(gates=(Gate(kind="send", scope="upstream"),))
+
+    async def beat(storage: Storage) -> None:
+        with Beater(storage) as beater:
+            await beater.beat(process)
+
+    in_store(beat)
+    scopes = [one for one in cli("doctor", "--json").json["checks"] if one["name"] == "rate limits"]
+    assert [one["verdict"] for one in scopes] == ["warn"]
+    assert "upstream does not exist, so jobs of kind send wait for ever" in scopes[0]["detail"]
+    cli("limits", "add", "upstream", "--capacity", "5", "--refill", "1")
+    in_store(beat)
+    scopes = [one for one in cli("doctor", "--json").json["checks"] if one["name"] == "rate limits"]
+    assert [one["verdict"] for one in scopes] == ["ok"]

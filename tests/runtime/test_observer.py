@@ -111,6 +111,18 @@ class TestCounts:
             histogram.add(value)
         assert (histogram.counts, histogram.sum) == ([2, 2, 1], 14.0)
 
+    @pytest.mark.parametrize("times", [1, 50])
+    def test_many_values_at_once_fall_where_each_would(self, times: int) -> None:
+        values = [0.0, 0.5, 1.0, 1.5, 2.0, 9.0] * times
+        at_once, one_by_one = (
+            Histogram((1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)),
+            Histogram((1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)),
+        )
+        at_once.add_all(values)
+        for value in values:
+            one_by_one.add(value)
+        assert (at_once.counts, at_once.sum) == (one_by_one.counts, one_by_one.sum)
+
 
 class TestHooks:
     async def test_a_hook_hears_of_each_job_what_became_of_it(self, world: World) -> None:

@@ -33,6 +33,7 @@ from forge_jobs.api.route import (
     limit_acts,
     limits,
     login,
+    metrics,
     operations,
     overview,
     queue_acts,
@@ -45,6 +46,7 @@ from forge_jobs.api.route import (
 )
 from forge_jobs.api.services import Services
 from forge_jobs.api.stream import Hub
+from forge_jobs.prometheus.exposition import Exposition
 from forge_jobs.storage.error import ForgeError
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.version import __version__
@@ -76,6 +78,7 @@ def create_app(storage: Storage, config: ApiConfig = _NO_CONFIG) -> Guard:
         authenticator=Authenticator(config, storage, attempts),
         operations=Operations(storage),
         hub=Hub(storage, config.streams, config.stale_after),
+        exposition=Exposition(storage, stale_after=config.stale_after),
     )
     return Guard(api, storage, config, services)
 
@@ -107,6 +110,7 @@ def _api() -> FastAPI:
     for router in ROUTERS:
         api.include_router(router, prefix=PREFIX)
     api.include_router(health.router)
+    api.include_router(metrics.router)
     api.router.routes.extend(page_routes())
     api.add_exception_handler(HTTPException, _on_http)
     api.add_exception_handler(RequestValidationError, _on_validation)

@@ -85,7 +85,7 @@ def endpoint(
             responses=documented,
             tags=[tag],
             summary=summary.strip().rstrip("."),
-            description=" ".join(description.split()),
+            description=" ".join(description.split()) or summary.strip().rstrip("."),
             response_class=media_type or (Response if status == 204 else Json),
             openapi_extra={"x-role": "none" if role is None else role.word, "x-changes": is_change},
         )

@@ -36,6 +36,7 @@ API: Final = "/api/"
 OPEN: Final = frozenset({"/livez", "/readyz", "/openapi.json", "/api/v1/login", "/api/v1/logout"})
 """Answered without a token. Nothing of the store is in them, unless the caller has one."""
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+KNOWN: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 QUEUE_WAIT_S: Final = 5.0
 """A request that finds all places taken waits this long."""
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -102,6 +103,8 @@ class Guard:
         scope["forge.services"] = self._services
         scope["forge.address"] = address_of(scope, headers, self._config)
         method = scope["method"]
+        if method not in KNOWN:
+            raise Problem("method_not_allowed", "this method is not known here", headers={"Allow": ", ".join(KNOWN)})
         if method not in SAFE:
             check_origin(headers)
         is_open = path in OPEN or not path.startswith(API)

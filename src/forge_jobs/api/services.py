@@ -8,6 +8,7 @@ from forge_jobs.api.attempts import Attempts
 from forge_jobs.api.authenticate import Authenticator
 from forge_jobs.api.operations import Operations
 from forge_jobs.api.stream import Hub
+from forge_jobs.prometheus.exposition import Exposition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,8 +19,10 @@ class Services:
     authenticator: Authenticator
     operations: Operations
     hub: Hub
+    exposition: Exposition
 
     async def close(self) -> None:
         """End streams and operations."""
         self.hub.close()
         await self.operations.close()
+        await self.exposition.close()

@@ -25,7 +25,7 @@ from forge_jobs.cli.settings import Settings
 from forge_jobs.cli.store import opened, settings_of
 from forge_jobs.cli.workers import describe as describe_unserved
 from forge_jobs.runtime.schedules import undeclared
-from forge_jobs.runtime.unserved import find_unserved
+from forge_jobs.runtime.unserved import find_unserved, unknown_scopes
 from forge_jobs.storage.error import ForgeError
 from forge_jobs.storage.open import masked
 from forge_jobs.storage.protocol import Storage
@@ -277,7 +277,25 @@ async def _check_workers(storage: Storage, settings: Settings) -> list[Check]:
     ]
     if not unserved:
         checks.append(Check("unserved", Verdict.OK, "every waiting job has a worker that can run it"))
+    checks += await _check_scopes(storage, live)
     return [*checks, *await _check_schedules(storage, processes)]
+
+
+async def _check_scopes(storage: Storage, live: Sequence[ProcessRow]) -> list[Check]:
+    """The rate limits that live workers pay from and that do not exist: what they limit waits for ever."""
+    wanted = {gate.scope: gate.kind for row in live for gate in row.info.gates}
+    if not wanted:
+        return []
+    lost = sorted(unknown_scopes(wanted, await storage.rate_limits.list()))
+    return [
+        Check(
+            "rate limits",
+            Verdict.WARN,
+            f"{scope} does not exist, so jobs of kind {wanted[scope]} wait for ever",
+            f"forge-jobs limits add {scope} --capacity N --refill N, or declare it in code",
+        )
+        for scope in lost
+    ] or [Check("rate limits", Verdict.OK, f"all {len(wanted)} that live workers pay from exist")]
 
 
 async def _check_schedules(storage: Storage, processes: Sequence[ProcessRow]) -> list[Check]:

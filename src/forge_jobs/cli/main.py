@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "workers": ("forge_jobs.cli.workers:workers", "List worker processes, and what nobody serves."),
     "serve": ("forge_jobs.cli.serve:serve", "Serve the HTTP API and the dashboard."),
     "db": ("forge_jobs.cli.db:db", "Create, migrate, inspect, back up and drop the store."),
+    "top": ("forge_jobs.cli.top:top", "Watch queues, workers and jobs in the terminal."),
     "doctor": ("forge_jobs.cli.doctor:doctor", "Check the store, the settings and the workers."),
     "demo": ("forge_jobs.cli.demo:demo", "See it work on sample jobs."),
     "bench": ("forge_jobs.cli.bench:bench", "Measure throughput and latency on this machine."),

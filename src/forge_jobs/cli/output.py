@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from forge_jobs.clock import format_instant
-from forge_jobs.text import printable
+from forge_jobs.text import printable, span
 
 GAP: Final = "  "
 NARROWEST: Final = 20
@@ -150,16 +150,7 @@ def cell(value: Any) -> str:
 
 def age(duration: timedelta) -> str:
     """A duration in its two largest units: `3d 4h`, `12m 5s`, `0.4s`."""
-    seconds = duration.total_seconds()
-    if seconds < 10:
-        return f"{seconds:.1f}s"
-    left = int(seconds)
-    parts: list[str] = []
-    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
-        count, left = divmod(left, size)
-        if count or parts:
-            parts.append(f"{count}{unit}")
-    return " ".join(parts[:2])
+    return span(duration)
 
 
 def size(count: int) -> str:

@@ -12,7 +12,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from enum import Enum, auto
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 import rich_click
@@ -26,9 +26,13 @@ from forge_jobs.cli.logs import log_the_rest, log_to_stderr
 from forge_jobs.cli.parameters import Duration, Invocation, global_options
 from forge_jobs.cli.settings import Settings
 from forge_jobs.cli.store import opened, settings_of
+from forge_jobs.cli.worker_http import Address, check_installed, serving
 from forge_jobs.runtime.handler import HandlerRegistry
 from forge_jobs.runtime.queue_runtime import QueueRuntime
 from forge_jobs.storage.protocol import Storage
+
+if TYPE_CHECKING:
+    from forge_jobs.probe import ProbeServer
 
 log = logging.getLogger("forge_jobs.worker")
 
@@ -52,6 +56,12 @@ SPARE_THREADS: Final = 8
 @rich_click.option("--drain", is_flag=True, help="Stop when nothing of these queues and kinds is ready or running.")
 @rich_click.option("--drain-all", is_flag=True, help="Stop when nothing waits for a later time either.")
 @rich_click.option("--grace", type=Duration(), help="How long handlers get to end at shutdown; 25s if not given.")
+@rich_click.option(
+    "--http",
+    type=Address(),
+    metavar="[HOST:]PORT",
+    help="Serve /livez, /readyz and /metrics there; the host is 127.0.0.1 if not given.",
+)
 @global_options
 @click.pass_context
 def worker(
@@ -63,6 +73,7 @@ def worker(
     drain: bool,
     drain_all: bool,
     grace: timedelta | None,
+    http: tuple[str, int] | None,
 ) -> None:
     """Run the jobs whose handlers are in REGISTRY of MODULE, found from the current directory.
 
@@ -85,13 +96,15 @@ def worker(
         shutdown_grace_s=None if grace is None else grace.total_seconds(),
     )
     _check_slots(settings)
+    if http is not None:
+        check_installed()
     log_to_stderr(settings.log_level, settings.log_format)
     handlers = load_registry(target)
     log_the_rest()
     failpoints.arm_from(os.environ)
     until = Until.ALL_DONE if drain_all else Until.DRAINED if drain else Until.STOPPED
     debug = ctx.ensure_object(Invocation).debug
-    ctx.exit(asyncio.run(_work(settings, handlers, until, debug=debug)))
+    ctx.exit(asyncio.run(_work(settings, handlers, until, http=http, debug=debug)))
 
 
 class Until(Enum):
@@ -102,7 +115,9 @@ class Until(Enum):
     ALL_DONE = auto()
 
 
-async def _work(settings: Settings, handlers: HandlerRegistry, until: Until, *, debug: bool) -> int:
+async def _work(
+    settings: Settings, handlers: HandlerRegistry, until: Until, *, http: tuple[str, int] | None, debug: bool
+) -> int:
     """Run a worker to its end; its exit code."""
     threads = ThreadPoolExecutor(_threads_for(settings), thread_name_prefix="forge-handler")
     asyncio.get_running_loop().set_default_executor(threads)
@@ -113,11 +128,12 @@ async def _work(settings: Settings, handlers: HandlerRegistry, until: Until, *, 
             _stop_on_signals(runtime, settings)
             try:
                 await runtime.start()
-                _introduce(runtime, storage, handlers)
-                if until is Until.STOPPED:
-                    await runtime.run()
-                else:
-                    await runtime.drain(all=until is Until.ALL_DONE)
+                with contextlib.nullcontext() if http is None else serving(http, runtime, storage) as server:
+                    _introduce(runtime, storage, handlers, server)
+                    if until is Until.STOPPED:
+                        await runtime.run()
+                    else:
+                        await runtime.drain(all=until is Until.ALL_DONE)
                 if runtime.env.health.fatal is not None:
                     raise runtime.env.health.fatal
             finally:
@@ -159,7 +175,9 @@ def _runtime(storage: Storage, handlers: HandlerRegistry, settings: Settings) ->
     )
 
 
-def _introduce(runtime: QueueRuntime, storage: Storage, handlers: HandlerRegistry) -> None:
+def _introduce(runtime: QueueRuntime, storage: Storage, handlers: HandlerRegistry, server: ProbeServer | None) -> None:
+    if server is not None:
+        log.info("http_listening host=%s port=%d", *server.address)
     kinds = ", ".join(handlers.kinds()) or "none, the registry is empty"
     with contextlib.suppress(OSError):  # nobody reads it, which is no reason not to work
         output.line(f"worker {runtime.host_id}: store {storage.url}; queues {', '.join(runtime.queues)}; kinds {kinds}")

@@ -20,7 +20,7 @@ from forge_jobs.runtime.running import Run, RunState
 from forge_jobs.runtime.toll import NEVER, Toll
 from forge_jobs.runtime.worker import Slot
 from forge_jobs.storage.error import Busy, StorageError, StoreFull, StoreUnavailable
-from forge_jobs.storage.protocol import CLUSTER, LIMITS, Claim, ClaimRequest
+from forge_jobs.storage.protocol import CLUSTER, LIMITS, Claim, ClaimRequest, Exchange
 from forge_jobs.storage.types.finalize import (
     APPLIED_DONE,
     Applied,
@@ -76,10 +76,12 @@ class Line:
         self.poll_at = 0.0
         self.due_at = float("inf")
         self._idle: deque[Slot] = deque()
-        self._worked_at = asyncio.get_running_loop().time()
+        self._worked_at = self._looked_at = asyncio.get_running_loop().time()
 
     def idle(self, slot: Slot) -> None:
         """A slot waits for a job."""
+        if not self._idle:
+            self._looked_at = asyncio.get_running_loop().time()
         self._idle.append(slot)
         if self.permit:
             self.env.exchanger.poke()
@@ -100,6 +102,10 @@ class Line:
 
     def wants(self, now: float) -> bool:
         return self.open and bool(self._idle) and (self.permit or now >= self.poll_at or now >= self.due_at)
+
+    def waits_since(self, now: float) -> float:
+        """For how many seconds idle slots have waited for an answer to what jobs there are. From any thread."""
+        return now - self._looked_at if self._idle else 0.0
 
     def next_look(self) -> float:
         """When the line wants a claim if nobody wakes it before."""
@@ -131,6 +137,7 @@ class Line:
 
     def answered(self, claim: Claim, now: float, opens_at: float) -> None:
         """When to look again; at `opens_at` a rate limit has tokens for some kind that it had none for."""
+        self._looked_at = now
         if claim.jobs:
             self._worked_at = now
         quiet = now - self._worked_at > QUIET_S and self.env.storage.wakes_proven
@@ -142,6 +149,7 @@ class Line:
 
     def shut_until(self, opens_at: float, now: float) -> None:
         """Rate limits have tokens for no kind before that."""
+        self._looked_at = now
         self.permit = False
         self.poll_at = now + self._poll_s
         self.due_at = opens_at
@@ -318,6 +326,8 @@ class Exchanger:
                 self.lines[item.job.queue].returned(item)
             if settled is not APPLIED_DONE:
                 self._settled(item, settled)
+        if log.isEnabledFor(logging.DEBUG):
+            _tell_all(settlements, answer)
         self.env.health.counts["finished"] += sum(settled is APPLIED_DONE for settled in answer.settled)
         admitted = await self._admitted(claims, answer.claims)
         now = self._loop.time()
@@ -511,6 +521,18 @@ class Exchanger:
             await self._poked.wait()
         finally:
             timer.cancel()
+
+
+def _tell_all(settlements: Sequence[tuple[Run | None, Finalize]], answer: Exchange) -> None:
+    """What is ordinary, for whoever wants to see every job."""
+    for (_, item), settled in zip(settlements, answer.settled, strict=True):
+        if settled is APPLIED_DONE and item.job is not None:
+            log.debug(
+                "job_done job_id=%s kind=%s queue=%s fence=%d", item.job_id, item.job.kind, item.job.queue, item.fence
+            )
+    for claim in answer.claims:
+        for job in claim.jobs:
+            log.debug("claimed job_id=%s kind=%s queue=%s fence=%d", job.id, job.kind, job.queue, job.fence)
 
 
 def _tell(item: Finalize, settled: Settled) -> None:

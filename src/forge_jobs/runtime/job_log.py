@@ -8,6 +8,7 @@ batches by a loop, best effort.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import threading
@@ -99,6 +100,8 @@ class JobLogs:
         self._size = 0
         """About how many bytes wait in all rings."""
         self._dropped = 0
+        self._flushing = asyncio.Lock()
+        """One at a time: whoever flushes finds written what another took."""
 
     def keep(self, run: Run, level: str, logger: str, message: str) -> None:
         """One more line of a run, from any thread."""
@@ -131,6 +134,10 @@ class JobLogs:
         Raises:
             StorageError: the store did not take it.
         """
+        async with self._flushing:
+            return await self._flush()
+
+    async def _flush(self) -> int:
         due = self._take()
         if not due:
             return 0

@@ -283,6 +283,9 @@ class JobStore(Protocol):
     async def deaths(self, queues: Sequence[str] | None = None, *, limit: int) -> list[Death]:
         """How the newest dead jobs ended, latest first."""
 
+    async def kinds_that_wait(self) -> dict[str, list[str]]:
+        """The kinds with waiting jobs, due or not, by queue. Costs what kinds there are, not what jobs."""
+
     async def outstanding(self, queues: Sequence[str], kinds: Sequence[str]) -> Outstanding:
         """What is left to do of these queues and kinds."""
 

@@ -182,7 +182,10 @@ class Heartbeat:
         quiet = wish is ProcessWish.QUIET
         if quiet is not self.env.health.quiet:
             self.env.health.quiet = quiet
-            log.info("quieted: no more jobs are claimed" if quiet else "resumed: jobs are claimed again")
+            if quiet:
+                log.info("quieted: no more jobs are claimed")
+            else:
+                log.info("resumed: jobs are claimed again")
             self._kick.set()  # says so
         if wish is ProcessWish.STOP and not self.env.stopping.is_set():
             log.info("stop_asked: an operator ends this worker")

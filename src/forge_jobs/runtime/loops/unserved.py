@@ -20,8 +20,10 @@ async def tick(env: RuntimeEnv) -> list[Unserved]:
     """Look once, and warn of each."""
     found = await find_unserved(env.storage, await env.storage.processes.list(env.config.stale_after))
     for one in found:
-        event = "queue_unserved" if one.kind is None else "kind_unserved"
-        tell(log, logging.WARNING, event, queue=one.queue, kind=one.kind, jobs=one.jobs)
+        if one.kind is None:
+            tell(log, logging.WARNING, "queue_unserved", queue=one.queue, jobs=one.jobs)
+        else:
+            tell(log, logging.WARNING, "kind_unserved", queue=one.queue, kind=one.kind, jobs=one.jobs)
     await _tell_unknown_scopes(env)
     return found
 

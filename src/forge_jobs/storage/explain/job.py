@@ -9,10 +9,11 @@ from typing import Final
 from forge_jobs.clock import duration_us, from_us
 from forge_jobs.ids import JobId
 from forge_jobs.storage.explain.facts import JobFacts, Place, QueueFacts, Worker
-from forge_jobs.storage.explain.words import at, brief, count, span, span_us
+from forge_jobs.storage.explain.words import at, brief, count, span_us
 from forge_jobs.storage.explain.workers import PASSING, Sieved, called
 from forge_jobs.storage.types.blocker import Blocker, BlockerCode, most_final_first
 from forge_jobs.storage.types.job import DeadReason, JobStatus
+from forge_jobs.text import span
 
 SILENT_PART: Final = 3
 """An owner counts as silent from this part of the stale threshold on: two heartbeats are missing then."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from forge_jobs.storage.explain.words import at, brief, count, span
+from forge_jobs.storage.explain.words import at, brief, count
 from forge_jobs.storage.types.blocker import Blocker, BlockerCode, most_final_first
 from forge_jobs.storage.types.schedule import Schedule, ScheduleState, Tick, TickOutcome
+from forge_jobs.text import span
 
 OVERDUE: Final = timedelta(seconds=30)
 """A tick that is late by this much says that whoever fires schedules does not get on."""

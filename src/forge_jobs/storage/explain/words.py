@@ -5,22 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from forge_jobs.clock import from_us
-from forge_jobs.text import printable
+from forge_jobs.text import printable, span
 
 ERROR_LENGTH = 200
-
-
-def span(duration: timedelta) -> str:
-    """A duration in its two largest units: `3d 4h`, `12m 5s`, `0.4s`."""
-    seconds = max(duration.total_seconds(), 0.0)
-    if seconds < 10:
-        return f"{seconds:.1f}s"
-    left, parts = int(seconds), list[str]()
-    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
-        count, left = divmod(left, size)
-        if count or parts:
-            parts.append(f"{count}{unit}")
-    return " ".join(parts[:2])
 
 
 def span_us(us: int) -> str:

@@ -14,8 +14,9 @@ from forge_jobs import limits
 from forge_jobs.clock import from_us
 from forge_jobs.storage import bucket as buckets
 from forge_jobs.storage.explain.facts import QueueFacts, Worker
-from forge_jobs.storage.explain.words import at, count, names, span, span_us
+from forge_jobs.storage.explain.words import at, count, names, span_us
 from forge_jobs.storage.types.blocker import Blocker, BlockerCode
+from forge_jobs.text import span
 
 LONGEST_US: Final = limits.DELAY_S[1] * buckets.SECOND_US
 

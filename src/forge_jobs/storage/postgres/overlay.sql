@@ -339,13 +339,14 @@ SELECT host_id, queue, count(*) FROM forge_jobs WHERE status = 'in_progress' GRO
 SELECT id, started_at FROM forge_jobs WHERE status = 'in_progress' AND queue = :queue ORDER BY started_at LIMIT 1
 
 -- name: count_ahead
--- Per kind, as claims read them; no more than `:limit` of each.
-SELECT coalesce(sum((SELECT count(*) FROM (
-  SELECT 1 FROM forge_jobs
-  WHERE queue = :queue AND kind = k.value AND ready = 1 AND alone = 0
-    AND (priority, scheduled_at, id) < (:priority, :scheduled_at, :id)
-    AND (expires_at IS NULL OR expires_at > :now) LIMIT :limit) AS h)), 0)::bigint
-FROM json_each(:kinds) AS k
+-- Per kind, as claims read them; no more than `:limit` of each. In all, and of the kind with the most.
+SELECT coalesce(sum(ahead), 0)::bigint, coalesce(max(ahead), 0)::bigint FROM (
+  SELECT (SELECT count(*) FROM (
+    SELECT 1 FROM forge_jobs
+    WHERE queue = :queue AND kind = k.value AND ready = 1 AND alone = 0
+      AND (priority, scheduled_at, id) < (:priority, :scheduled_at, :id)
+      AND (expires_at IS NULL OR expires_at > :now) LIMIT :limit) AS h) AS ahead
+  FROM json_each(:kinds) AS k) AS counted
 
 -- name: heads_ahead
 -- Up to `:limit` of each kind, in claim order.
@@ -385,3 +386,26 @@ UNION
 SELECT kind FROM (SELECT kind FROM forge_jobs WHERE queue = :queue AND ready = 0 AND scheduled_at <= :now
                   LIMIT :limit) AS due
 ORDER BY 1
+
+-- name: kinds_that_wait
+-- Skip scans: one probe for each kind, in each index of jobs that wait.
+WITH RECURSIVE
+ready (kind) AS (
+  SELECT min(kind) FROM forge_jobs WHERE queue = :queue AND ready = 1 AND alone = 0
+  UNION ALL
+  SELECT (SELECT min(kind) FROM forge_jobs
+          WHERE queue = :queue AND ready = 1 AND alone = 0 AND kind > ready.kind)
+  FROM ready WHERE ready.kind IS NOT NULL),
+lonely (kind) AS (
+  SELECT min(kind) FROM forge_jobs WHERE queue = :queue AND ready = 1 AND alone = 1
+  UNION ALL
+  SELECT (SELECT min(kind) FROM forge_jobs
+          WHERE queue = :queue AND ready = 1 AND alone = 1 AND kind > lonely.kind)
+  FROM lonely WHERE lonely.kind IS NOT NULL),
+future (kind) AS (
+  SELECT min(kind) FROM forge_jobs WHERE queue = :queue AND ready = 0
+  UNION ALL
+  SELECT (SELECT min(kind) FROM forge_jobs WHERE queue = :queue AND ready = 0 AND kind > future.kind)
+  FROM future WHERE future.kind IS NOT NULL)
+SELECT kind FROM ready WHERE kind IS NOT NULL UNION SELECT kind FROM lonely WHERE kind IS NOT NULL
+UNION SELECT kind FROM future WHERE kind IS NOT NULL ORDER BY 1

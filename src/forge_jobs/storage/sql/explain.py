@@ -32,7 +32,7 @@ NEXT_DUE = statement("next_due")
 COUNT_WAITING = statement("count_waiting")
 LIST_LEASES = statement("list_leases")
 
-DUE_LIMIT: Final = 10_000
+DUE_LIMIT: Final = 1_000
 """Jobs of which the kinds are looked at, where no index lists the kinds."""
 
 

@@ -71,6 +71,7 @@ WAITING_KINDS = statement("waiting_kinds")
 RUNNING_KINDS = statement("running_kinds")
 DEAD_KINDS = statement("dead_kinds")
 DEATHS = statement("deaths")
+KINDS_THAT_WAIT = statement("kinds_that_wait")
 LIST_QUEUES = statement("list_queues")
 OUTSTANDING = statement("outstanding")
 NEXT_DUE = statement("next_due")
@@ -434,6 +435,13 @@ class SqlJobs:
         for queue, kind, count in await self._driver.read(lambda tx: tx.rows(WAITING_KINDS)):
             found.setdefault(queue, {})[kind] = count
         return found
+
+    async def kinds_that_wait(self) -> dict[str, list[str]]:
+        def operation(tx: Tx) -> dict[str, list[str]]:
+            queues = [row[0] for row in tx.rows(LIST_QUEUES)]
+            return {name: [row[0] for row in tx.rows(KINDS_THAT_WAIT, {"queue": name})] for name in queues}
+
+        return await self._driver.read(operation)
 
     async def outstanding(self, queues: Sequence[str], kinds: Sequence[str]) -> Outstanding:
         params = {"queues": to_json(list(queues)), "kinds": to_json(list(kinds))}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 from forge_jobs.observe import Observer
@@ -11,6 +11,7 @@ from forge_jobs.storage.types.event import EventType, JobEvent
 from forge_jobs.storage.types.job import JobRecord, NewJob
 
 _CRASHES: Final = frozenset({"crashed", "lost_worker"})
+_KEY: Final = attrgetter("queue", "kind")
 _NAMES: Final = {
     EventType.ENQUEUED: "job_enqueued",
     EventType.STARTED: "job_started",
@@ -25,17 +26,13 @@ _NAMES: Final = {
 
 def observe_jobs(observer: Observer, type: EventType, at_us: int, jobs: Sequence[NewJob] | Sequence[JobRecord]) -> None:
     """Jobs that were enqueued, started or completed, all at the same time. The path that a full drain takes."""
-    groups: defaultdict[tuple[str, str], list[Any]] = defaultdict(list)
-    for job in jobs:
-        groups[job.queue, job.kind].append(job)
-    for key, group in groups.items():
+    for key, group in _by_queue_and_kind(jobs):
         observer.count(type.value, *key, n=len(group))
         if type is EventType.STARTED:
-            waits = [(at_us - job.scheduled_us) / 1e6 for job in group]
-            observer.histogram("wait_seconds", *key).add_all(waits)
+            _measure(observer, "wait_seconds", key, [at_us - job.scheduled_us for job in group])
         elif type is EventType.COMPLETED:
-            observer.histogram("run_seconds", *key).add_all([(at_us - job.started_us) / 1e6 for job in group])
-            observer.histogram("total_seconds", *key).add_all([(at_us - job.enqueued_us) / 1e6 for job in group])
+            _measure(observer, "run_seconds", key, [at_us - job.started_us for job in group])
+            _measure(observer, "total_seconds", key, [at_us - job.enqueued_us for job in group])
     if observer.wants(_NAMES[type]):
         for job in jobs:
             attempt = job.attempts if isinstance(job, JobRecord) else None
@@ -57,6 +54,21 @@ def observe_events(observer: Observer, events: Sequence[JobEvent]) -> None:
                 cause=event.cause,
                 duration_s=None if event.duration_us is None else event.duration_us / 1e6,
             )
+
+
+def _by_queue_and_kind(jobs: Sequence[Any]) -> list[tuple[tuple[str, str], Sequence[Any]]]:
+    keys = set(map(_KEY, jobs))
+    if len(keys) == 1:  # nearly always
+        return [(keys.pop(), jobs)]
+    groups: dict[tuple[str, str], list[Any]] = {key: [] for key in keys}
+    for job in jobs:
+        groups[job.queue, job.kind].append(job)
+    return list(groups.items())
+
+
+def _measure(observer: Observer, name: str, key: tuple[str, str], us: list[int]) -> None:
+    """Times in microseconds; what a step of a clock made negative counts as nothing."""
+    observer.histogram(name, *key).add_all([one / 1e6 if one > 0 else 0.0 for one in us])
 
 
 def _count(observer: Observer, event: JobEvent) -> None:

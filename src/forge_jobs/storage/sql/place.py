@@ -22,8 +22,10 @@ HEADS_AHEAD = statement("heads_ahead")
 ALONE_AHEAD = statement("alone_ahead")
 DUE_AHEAD = statement("due_ahead")
 
-COUNT_LIMIT: Final = 10_000
-"""Jobs ahead are counted so far for each kind; more makes no difference to whoever waits."""
+COUNT_LIMIT: Final = 2_000
+"""About so many jobs ahead are counted, of each kind its part; more makes no difference to whoever waits."""
+LEAST_COUNT: Final = 20
+"""The part of each of many kinds."""
 ROOM_LIMIT: Final = 500
 """Idle slots beyond this are not reckoned with."""
 
@@ -55,18 +57,20 @@ def _place_in(tx: Tx, job: JobFacts, queue: QueueFacts, members: Sequence[Worker
     kinds = [kind for kind in one.info.kinds if _pays(gates.get(kind), tokens)]
     alone = set(kinds).intersection(one.info.alone_kinds)
     wish = {"queue": job.queue, "priority": job.priority, "scheduled_at": job.scheduled_us, "id": job.id}
+    part = max(COUNT_LIMIT // max(len(kinds), 1), LEAST_COUNT)
     due = tx.rows(DUE_AHEAD, {**wish, "kinds": to_json(kinds), "limit": COUNT_LIMIT})
     room = max((min(worker.idle, ROOM_LIMIT) for worker in able(job, members)), default=0)
     if runs_alone(job, one):
-        ahead = len(tx.rows(ALONE_AHEAD, {**wish, "kinds": to_json(kinds), "limit": COUNT_LIMIT}))
-        ahead += tx.rows(COUNT_AHEAD, {**wish, "kinds": to_json(sorted(alone)), "limit": COUNT_LIMIT})[0][0]
-        ahead += sum(bool(row[1]) or row[0] in alone for row in due)
-        return Place(ahead=ahead, or_more=ahead >= COUNT_LIMIT, first=room > 0 and ahead == 0)
+        lonely = len(tx.rows(ALONE_AHEAD, {**wish, "kinds": to_json(kinds), "limit": COUNT_LIMIT}))
+        ready, most = tx.rows(COUNT_AHEAD, {**wish, "kinds": to_json(sorted(alone)), "limit": part})[0]
+        ahead = lonely + ready + sum(bool(row[1]) or row[0] in alone for row in due)
+        return Place(ahead=ahead, or_more=most == part, first=room > 0 and ahead == 0)
     usual = [kind for kind in kinds if kind not in alone]
     due = [row for row in due if not row[1] and row[0] not in alone]
-    ahead = len(due) + tx.rows(COUNT_AHEAD, {**wish, "kinds": to_json(usual), "limit": COUNT_LIMIT})[0][0]
+    ready, most = tx.rows(COUNT_AHEAD, {**wish, "kinds": to_json(usual), "limit": part})[0]
+    ahead = len(due) + ready
     first = room > 0 and (ahead == 0 or _is_taken(tx, job, wish, usual, due, gates, tokens, room))
-    return Place(ahead=ahead, or_more=ahead >= COUNT_LIMIT, first=first)
+    return Place(ahead=ahead, or_more=most == part, first=first)
 
 
 def _is_taken(

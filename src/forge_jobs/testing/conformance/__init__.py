@@ -102,7 +102,7 @@ from forge_jobs.testing.conformance.schedules import (  # noqa: E402
     TestScheduleFaults,
     TestTrigger,
 )
-from forge_jobs.testing.conformance.standstill import TestExplainQueue, TestExplainSchedule  # noqa: E402
+from forge_jobs.testing.conformance.standstill import TestExplainQueue, TestExplainSchedule, TestKindsThatWait  # noqa: E402
 from forge_jobs.testing.conformance.state_machine import TestStateMachine  # noqa: E402
 from forge_jobs.testing.conformance.throttle import TestCoolDown, TestCoolDownIsForgotten, TestThrottled  # noqa: E402
 
@@ -114,11 +114,11 @@ __all__ = [
     "TestCountsAreKept", "TestDeclaredSchedules", "TestDedupe", "TestDedupeInBulk", "TestDelete", "TestDeleteQueue",
     "TestDrain", "TestEditedSchedules", "TestEnqueue", "TestEnqueueAgain", "TestEnqueueBulk", "TestErrors",
     "TestEvents", "TestExpire", "TestExplainQueue", "TestExplainSchedule", "TestExplaining", "TestFilter",
-    "TestFinalize", "TestFire", "TestFullQueue", "TestHeartbeat", "TestJobLog", "TestKeyedLimits", "TestLeases",
-    "TestLifecycleMatrix", "TestList", "TestMisfire", "TestNextDue", "TestOpenSlots", "TestPaidClaims", "TestPause",
-    "TestProcesses", "TestProgress", "TestQueueCounts", "TestQueueSettings", "TestRateLimit", "TestRebalance",
-    "TestRecord", "TestReopen", "TestRetention", "TestRetry", "TestRevive", "TestRollup", "TestRunNow",
-    "TestScheduleFaults", "TestSeries", "TestSettleAndClaim", "TestShares", "TestStateMachine", "TestThrottled",
-    "TestTrigger", "TestTuneLimits", "TestTwoStores", "TestUniqueFor", "TestWake", "beater", "clock", "neighbour",
-    "storage",
+    "TestFinalize", "TestFire", "TestFullQueue", "TestHeartbeat", "TestJobLog", "TestKeyedLimits",
+    "TestKindsThatWait", "TestLeases", "TestLifecycleMatrix", "TestList", "TestMisfire", "TestNextDue",
+    "TestOpenSlots", "TestPaidClaims", "TestPause", "TestProcesses", "TestProgress", "TestQueueCounts",
+    "TestQueueSettings", "TestRateLimit", "TestRebalance", "TestRecord", "TestReopen", "TestRetention", "TestRetry",
+    "TestRevive", "TestRollup", "TestRunNow", "TestScheduleFaults", "TestSeries", "TestSettleAndClaim",
+    "TestShares", "TestStateMachine", "TestThrottled", "TestTrigger", "TestTuneLimits", "TestTwoStores",
+    "TestUniqueFor", "TestWake", "beater", "clock", "neighbour", "storage",
 ]  # fmt: skip

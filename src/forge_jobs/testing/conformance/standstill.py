@@ -14,9 +14,9 @@ from forge_jobs.storage.types.finalize import Done
 from forge_jobs.storage.types.queue import QueueChange
 from forge_jobs.storage.types.rate_limit import Gate, RateLimitDeclaration
 from forge_jobs.storage.types.schedule import ScheduleChange, ScheduleDeclaration
-from forge_jobs.testing.conformance.arrange import add, add_many, settle, take, take_one
+from forge_jobs.testing.conformance.arrange import add, add_many, run, settle, take, take_one
 from forge_jobs.testing.conformance.fixtures import Beater
-from forge_jobs.testing.factories import HOST, KIND, QUEUE, make_process
+from forge_jobs.testing.factories import HOST, KIND, QUEUE, make_crashed, make_failed, make_process
 
 TTL = timedelta(seconds=15)
 NIGHTLY = ScheduleDeclaration("nightly", KIND, "0 3 * * *", queue=QUEUE)
@@ -89,6 +89,27 @@ class TestExplainQueue:
         await storage.queues.resume(QUEUE)
         await settle(storage, job, Done())
         assert list(await of_queue(storage)) == ["ready"]
+
+
+class TestKindsThatWait:
+    async def test_they_are_those_of_due_later_and_lonely_jobs_by_queue(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        assert await storage.jobs.kinds_that_wait() == {}
+        await add(storage, kind="lonely")
+        for _ in range(2):
+            await run(storage, make_crashed(), kinds=("lonely",))
+        for kind in ("b", "a", "b", "running", "done", "retried"):
+            await add(storage, kind=kind)
+        await add(storage, kind="later", delay=60)
+        await add(storage, kind="elsewhere", queue="other")
+        await take_one(storage, kinds=("running",))
+        await run(storage, Done(), kinds=("done",))
+        await run(storage, make_failed(delay=60), kinds=("retried",))
+        assert await storage.jobs.kinds_that_wait() == {
+            QUEUE: ["a", "b", "later", "lonely", "retried"],
+            "other": ["elsewhere"],
+        }
 
 
 class TestExplainSchedule:

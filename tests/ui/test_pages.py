@@ -58,7 +58,7 @@ async def test_pages_fit_a_phone_and_keep_their_menu(browser: Browser, url: str)
     for width in (390, 320):
         context = await browser.new_context(viewport={"width": width, "height": 844}, color_scheme="dark")
         page = await open_page(context, url)
-        for place in PLACES:
+        for place in PLACES if width == 320 else ("/", "/jobs", "/queues/mail"):
             await page.go(place)
             spare = await page.page.evaluate("innerWidth - document.documentElement.scrollWidth")
             assert spare >= 0, f"{place} is {-spare} px too wide at {width} px"

@@ -185,7 +185,8 @@ function AskOne({ job, action, close }: { job: JobDetail; action: Action; close:
     if (action === 'delete') {
       const { outcome } = await remove<{ outcome: string }>(path('jobs', job.id))
       say(outcome === 'deleted' ? 'Deleted' : 'It runs, and was asked to stop')
-      if (outcome === 'deleted') navigate('/jobs')
+      // Left before anything is read again: the job is not there any more.
+      if (outcome === 'deleted') navigate('/jobs', { replace: true })
     } else {
       const answer = await post<Act>(path('jobs', job.id, action === 'run_now' ? 'run-now' : action))
       say(answer.held_by ? `Not changed: job ${answer.held_by} holds its dedupe key` : `${look.name}: ${answer.outcome.replaceAll('_', ' ')}`, !answer.changed)

@@ -97,8 +97,8 @@ function Shown({ queue }: { queue: Queue }) {
           close={() => setDeleting(false)}
           run={async () => {
             await remove(path('queues', name))
+            navigate('/queues', { replace: true })
             void client.invalidateQueries()
-            navigate('/queues')
           }}
         >
           <p>Its settings are removed. The server refuses while it has jobs or workers.</p>

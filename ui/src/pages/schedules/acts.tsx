@@ -84,8 +84,8 @@ export function ScheduleActs({ schedule, short }: { schedule: Schedule; short?: 
           run={async () => {
             await remove(path('schedules', name))
             say(`${name} is removed`)
+            navigate('/schedules', { replace: true })
             void again()
-            navigate('/schedules')
           }}
         >
           <p>It fires no more; its jobs stay. If code still declares it, it comes back with the next worker that starts.</p>

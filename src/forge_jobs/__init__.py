@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         OutcomeUnknown,
         QueueFull,
         QueueInUse,
+        ReadOnly,
         ScheduleExists,
         SchemaMismatch,
         StorageError,
@@ -109,6 +110,7 @@ __all__ = [
     "QueueInUse",
     "QueueRuntime",
     "RateLimiter",
+    "ReadOnly",
     "Refused",
     "Released",
     "Router",
@@ -151,7 +153,7 @@ _HOMES = {
     "forge_jobs.storage.error": (
         "Busy ConfigError DedupeConflict ForgeError ForkedConnection IdReused InvalidInput InvalidKey "
         "InvalidName InvalidPayload LifespanError LostOwnership NotFound NoTransaction OutcomeUnknown "
-        "QueueFull QueueInUse ScheduleExists SchemaMismatch StorageError StoreFull StoreUnavailable WaitTimeout "
+        "QueueFull QueueInUse ReadOnly ScheduleExists SchemaMismatch StorageError StoreFull StoreUnavailable WaitTimeout "
         "is_transient_conflict"
     ),
     "forge_jobs.storage.open": "open_storage",

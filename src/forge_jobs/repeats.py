@@ -19,8 +19,8 @@ SUBJECTS: Final = 1_000
 """So many warnings are remembered, the latest ones."""
 LIMITED: Final = (
     "children", "context", "cleanup", "cron", "events", "exchange", "heartbeat", "hooks", "integrations", "lag",
-    "lifespan", "loops", "observe", "postgres", "probe", "prometheus", "reaper", "runtime", "sqlite", "supervisor", "sync",
-    "tracing", "wake", "worker", "worker_pool",
+    "lifespan", "loops", "observe", "postgres", "probe", "prometheus", "reaper", "runtime", "sqlite", "supervisor",
+    "sync", "tracing", "wake", "worker", "worker_pool",
 )  # fmt: skip
 """The loggers below `forge_jobs` whose warnings may repeat without an end. Others say each thing once, or once a
 minute by themselves."""

@@ -153,8 +153,8 @@ _HOMES = {
     "forge_jobs.storage.error": (
         "Busy ConfigError DedupeConflict ForgeError ForkedConnection IdReused InvalidInput InvalidKey "
         "InvalidName InvalidPayload LifespanError LostOwnership NotFound NoTransaction OutcomeUnknown "
-        "QueueFull QueueInUse ReadOnly ScheduleExists SchemaMismatch StorageError StoreFull StoreUnavailable WaitTimeout "
-        "is_transient_conflict"
+        "QueueFull QueueInUse ReadOnly ScheduleExists SchemaMismatch StorageError StoreFull StoreUnavailable "
+        "WaitTimeout is_transient_conflict"
     ),
     "forge_jobs.storage.open": "open_storage",
     "forge_jobs.storage.protocol": "JobQueue=JobStore Storage",

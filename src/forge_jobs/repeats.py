@@ -18,9 +18,9 @@ EVERY_S: Final = 60.0
 SUBJECTS: Final = 1_000
 """So many warnings are remembered, the latest ones."""
 LIMITED: Final = (
-    "children", "context", "cleanup", "cron", "events", "exchange", "heartbeat", "hooks", "integrations", "lag",
-    "lifespan", "loops", "observe", "postgres", "probe", "prometheus", "reaper", "runtime", "sqlite", "supervisor",
-    "sync", "tracing", "wake", "worker", "worker_pool",
+    "api", "children", "context", "cleanup", "cron", "events", "exchange", "heartbeat", "hooks", "integrations", "lag",
+    "lifespan", "loops", "observe", "postgres", "probe", "processes", "prometheus", "reaper", "runtime", "sqlite",
+    "supervisor", "sync", "threads", "tracing", "wake", "worker", "worker_pool",
 )  # fmt: skip
 """The loggers below `forge_jobs` whose warnings may repeat without an end. Others say each thing once, or once a
 minute by themselves."""

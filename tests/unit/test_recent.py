@@ -53,19 +53,24 @@ async def test_what_costs_a_second_is_read_again_after_twenty() -> None:
     assert await reading.recent.get() == 2
 
 
-async def test_what_costs_nothing_is_of_this_moment_but_one_call() -> None:
-    reading = Reading(0.0001)
-    assert await reading.recent.get() == 1
-    reading.now += 0.01
+async def test_what_is_read_quickly_is_always_of_this_moment() -> None:
+    reading = Reading(0.01)
+    assert [await reading.recent.get() for _ in range(3)] == [1, 2, 3]
+
+
+async def test_what_became_slow_is_shared_and_what_became_quick_is_not() -> None:
+    reading = Reading(0.01)
     await reading.recent.get()
-    await settled()
-    assert await reading.recent.get() == 2
+    reading.cost_s = 1
+    assert [await reading.recent.get() for _ in range(3)] == [2, 2, 2]
+    reading.cost_s, reading.now = 0.01, reading.now + 30
+    assert [await reading.recent.get() for _ in range(3)] == [3, 4, 5]
 
 
-async def test_what_is_older_than_a_minute_is_waited_for() -> None:
+async def test_what_is_much_too_old_is_waited_for() -> None:
     reading = Reading(0.1)
     await reading.recent.get()
-    reading.now += 61
+    reading.now += 13
     assert await reading.recent.get() == 2
 
 
@@ -83,7 +88,7 @@ async def test_a_caller_who_gives_up_does_not_cost_the_others_the_reading() -> N
 async def test_a_fault_beside_is_raised_to_the_next_caller_and_forgotten() -> None:
     reading = Reading(1)
     await reading.recent.get()
-    reading.now += 30
+    reading.now += 25
     reading.fault = OSError("gone")
     assert await reading.recent.get() == 1
     await settled()

@@ -51,7 +51,7 @@ class Snapshots:
 
     async def _look(self) -> list[tuple[str, str, dict[str, dict[str, Any]]]]:
         storage = self._storage
-        counts = await storage.queues.counts()
+        counts = await storage.queues.recent_counts()
         queues = {
             queue.name: {**queue_view(queue), "counts": counts_view(counts.get(queue.name, QueueCounts()))}
             for queue in await storage.queues.list()

@@ -24,7 +24,7 @@ async def store_gauges(storage: Storage, stale_after: timedelta) -> Samples:
     found: Found = defaultdict(list)
     queues = await storage.queues.list()
     processes = [row for row in await storage.processes.list(stale_after) if row.live]
-    counts = await storage.queues.counts()
+    counts = await storage.queues.recent_counts()
     kinds = await storage.jobs.kinds_that_wait()
     now_us = storage.clock.now_us()
     slots, busy = _slots(processes)

@@ -9,17 +9,19 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
+QUICK_S: Final = 0.02
+"""What is read within this time is read anew for everybody."""
 SHARE: Final = 0.05
-"""How much of the time is spent reading, at most."""
-TOO_OLD_S: Final = 60.0
+"""How much of the time is spent reading, at most, when it takes longer."""
+TOO_OLD_S: Final = 10.0
 
 
 class Recent(Generic[T]):
-    """The last result of `read`. What took t seconds to read is read again after t / 5 %: where reading is quick the
-    result is of this moment, and a reading of 200 ms is at most 4 s old.
+    """Results of `read`: of this moment where reading is quick. What took longer, t seconds, is read again after
+    t / 5 %, so that a reading of 200 ms is at most 4 s old if somebody asks all the time.
 
     Who asks in between gets what is there at once, while one new reading is under way for all of them; only what is
-    older than a minute is waited for. A fault is raised to whoever waits, and to the next caller if nobody does.
+    much older is waited for. A fault is raised to whoever waits, and to the next caller if nobody does.
     """
 
     def __init__(self, read: Callable[[], Awaitable[T]], *, now: Callable[[], float] = time.monotonic) -> None:
@@ -35,11 +37,14 @@ class Recent(Generic[T]):
         Raises:
             whatever `read` raises.
         """
+        if self._last is not None and self._cost_s < QUICK_S:
+            await self._take()
+            return self._last[0]
         age = self._now() - self._began
         if self._reading is not None and self._reading.done():
             reading, self._reading = self._reading, None
             reading.result()
-        if self._last is None or age > max(TOO_OLD_S, self._cost_s / SHARE):
+        if self._last is None or age > self._cost_s / SHARE + TOO_OLD_S:
             await self._wait_for(self._start())
         elif age > self._cost_s / SHARE:
             self._start()
@@ -65,4 +70,5 @@ class Recent(Generic[T]):
     async def _take(self) -> None:
         began = self._now()
         result = await self._read()
-        self._last, self._began, self._ended = (result,), began, self._now()
+        if began >= self._began:  # one that began later may have come first
+            self._last, self._began, self._ended = (result,), began, self._now()

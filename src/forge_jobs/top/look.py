@@ -62,7 +62,7 @@ class Looker:
         """Costs what waits and runs, and every few seconds a search for the newest failed and dead jobs."""
         storage = self._storage
         settings = await storage.queues.list()
-        counts = await storage.queues.counts()
+        counts = await storage.queues.recent_counts()
         processes = await storage.processes.list(self._stale_after)
         now = from_us(storage.clock.now_us())
         live = [row.info for row in processes if row.live]

@@ -41,7 +41,7 @@ async def describe_queues(call: Call) -> list[dict[str, Any]]:
     live = [row.info for row in processes if row.live]
     hosts = {info.host_id for info in live}
     shares = [share for share in await call.storage.shares.list() if share.host_id in hosts]
-    counts = await call.storage.queues.counts()
+    counts = await call.storage.queues.recent_counts()
     unserved = await find_unserved(call.storage, processes)
     described = []
     for queue in await call.storage.queues.list():

@@ -10,6 +10,7 @@ from typing import Any
 from forge_jobs.names import check_name
 from forge_jobs.storage.error import NotFound, QueueInUse
 from forge_jobs.storage.protocol import CLUSTER, PYTHON, STALE_AFTER
+from forge_jobs.storage.recent import Recent
 from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.counts import fold_finished, read_counts
 from forge_jobs.storage.sql.driver import Driver, Row, Tx, Wake
@@ -47,6 +48,7 @@ class SqlQueues:
         self._known = known
         self._driver = driver
         self._wake = wake
+        self._recent_counts = Recent(self.counts)
 
     async def ensure(self, name: str, defaults: QueueChange | None = None) -> QueueSettings:
         check_name(name, "queue")
@@ -175,6 +177,9 @@ class SqlQueues:
 
     async def counts(self) -> dict[str, QueueCounts]:
         return await self._driver.read(read_counts)
+
+    async def recent_counts(self) -> dict[str, QueueCounts]:
+        return await self._recent_counts.get()
 
     async def fold_counts(self) -> None:
         await self._driver.write(fold_finished, label="counts")

@@ -342,7 +342,7 @@ class QueueStore(Protocol):
 
     async def recent_counts(self) -> dict[str, QueueCounts]:
         """The same for views that look again and again: exact where counting is quick. With so many jobs that
-        it takes longer than 20 ms the answer is shared and some seconds old, so that at most 5 % of the time goes into it.
+        it takes longer than 20 ms the answer is shared and some seconds old: at most 5 % of the time goes into it.
         """
 
     async def fold_counts(self) -> None:

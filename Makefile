@@ -15,8 +15,8 @@ help:            ## this list
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test]'
 	@touch $@
 
-demo: .venv/.ready          ## set up, then run the demo: real jobs, a killed worker, and a check of the outcome
-	$(BIN)/forge-jobs demo $(if $(DATABASE_URL),--server '$(DATABASE_URL)')
+demo: .venv/.ready dashboard    ## set up, then run the demo: real jobs, a killed worker, a check; KEEP=1 lets it run on
+	$(BIN)/forge-jobs demo $(if $(DATABASE_URL),--server '$(DATABASE_URL)') $(if $(KEEP),--stay)
 
 demo-postgres: .venv/.ready check-system    ## the same on a throw-away PostgreSQL server, with three workers
 	$(BIN)/python -m forge_jobs.testing.postgres $(BIN)/forge-jobs demo --server

@@ -26,12 +26,12 @@ LIMITED: Final = (
 minute by themselves."""
 EACH_COUNTS: Final = frozenset(
     {
-        "abandoned", "claims_stopped", "fenced", "job_dead", "lost_ownership", "reaped", "slot_fault", "stray_released",
-        "task_fault", "unfenced",
+        "abandoned", "child_died", "child_ended", "claims_stopped", "fenced", "job_dead", "lost_ownership", "reaped",
+        "slot_fault", "stray_released", "task_fault", "unfenced",
     }
 )  # fmt: skip
 """Events that are of another job, or another turn of events, each time."""
-_SUBJECT: Final = ("queue", "kind", "loop", "schedule", "status", "label", "class", "hook", "task", "path")
+_SUBJECT: Final = ("queue", "kind", "loop", "schedule", "status", "label", "class", "hook", "task", "name", "path")
 _BY_JOB: Final = frozenset({"outcome_unreadable", "revive_failed"})
 _SPEC: Final = re.compile(r"(?:(\w+)=)?%(?:%|[-#0 +]*\d*(?:\.\d+)?[diouxXeEfFgGcrsa])")
 _EVENT: Final = re.compile(r"[a-z0-9_]+")

@@ -102,7 +102,8 @@ def words(out: bytes) -> list[list[str]]:
 
 def settings(config: RuntimeConfig) -> Mapping[str, str]:
     """A configuration as environment variables."""
-    return {f"FORGE_{field.name.upper()}": f"{getattr(config, field.name):g}" for field in fields(config)}
+    values = {field.name: getattr(config, field.name) for field in fields(config)}
+    return {f"FORGE_{name.upper()}": f"{value:g}" for name, value in values.items() if isinstance(value, int | float)}
 
 
 async def put(storage: Storage, kind: str = "brief", payload: Any = 0, **fields: Any) -> JobId:

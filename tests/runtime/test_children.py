@@ -51,6 +51,12 @@ def alive(pid: int) -> bool:
         return False
 
 
+def guard_of(children: Children) -> psutil.Process:
+    """This process has other children too, such as the servers of other tests."""
+    assert children._guard is not None
+    return psutil.Process(children._guard._process.pid)
+
+
 def family_of_name(name: str) -> list[int]:
     """Children of this process, and theirs, that run a program of this name."""
     found = []
@@ -263,11 +269,13 @@ async def test_a_start_that_is_given_up_leaves_no_child(children: Children) -> N
 async def test_closing_ends_the_children_and_the_guard() -> None:
     made = Children()
     running = [await made.start(["sleep", "62"], env=environment()) for _ in range(5)]
+    guard = guard_of(made)
     began = time.monotonic()
     await made.close()
     assert time.monotonic() - began < 2
     assert [str(child.exit) for child in running] == ["killed by signal 15 (SIGTERM)"] * 5
-    assert not psutil.Process().children(recursive=True)
+    assert not guard.is_running()
+    assert not any(alive(child.pid) for child in running)
     with pytest.raises(ChildError, match="shutting down"):
         await made.start(["true"], env=environment())
     for child in running:
@@ -279,7 +287,7 @@ async def test_closing_ends_the_children_and_the_guard() -> None:
 
 async def test_the_kernel_ends_the_children_of_a_killed_guard(children: Children) -> None:
     child = await children.start(["sh", "-c", "trap '' TERM; while :; do sleep 1; done"], env=environment())
-    psutil.Process().children()[0].kill()
+    guard_of(children).kill()
     async with asyncio.timeout(3):
         assert await child.wait() == Exit(signal=9)
         await until(lambda: not alive(child.pid), what="the child is over")
@@ -289,7 +297,7 @@ async def test_the_kernel_ends_the_children_of_a_killed_guard(children: Children
 
 async def test_a_service_manager_that_stops_everything_does_not_stop_the_guard(children: Children) -> None:
     await says(children, "true")
-    guard = psutil.Process().children()[0]
+    guard = guard_of(children)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         guard.send_signal(number)
     assert await says(children, "echo still") == "still\n"

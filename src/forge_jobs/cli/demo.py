@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -66,14 +68,16 @@ class _Console(Console):
     metavar="URL",
     help="Work on this PostgreSQL server, with three workers, in a schema of its own that is dropped at the end.",
 )
+@rich_click.option("--stay", is_flag=True, help="Let workers and dashboard run on after the check, until Ctrl-C.")
 @json_option
-def demo(items: int, seed: int, keep: Path | None, server: str | None, as_json: bool) -> int:
+def demo(items: int, seed: int, keep: Path | None, server: str | None, stay: bool, as_json: bool) -> int:
     """Show the queue at work, and prove that it lost nothing.
 
     A process serves the source files of Python's standard library over HTTP: with a budget, some files gone, some
     flaky, some slow. Workers list, fetch and count them; one is killed, one is stopped and started again. A check
     of the upstream's log, the results and the queue's rows says whether every file ended exactly once as it should:
     the exit code is that check. It takes about half a minute, in a temporary folder that stays only if the check fails.
+    The dashboard shows it all meanwhile, at the address that is printed, if `forge-jobs[server]` is installed.
 
     \b
     Example:
@@ -85,9 +89,17 @@ def demo(items: int, seed: int, keep: Path | None, server: str | None, as_json: 
     if not console.is_terminal:
         console.width = PIPE_WIDTH
     plan = Plan(items=items, seed=seed, server=_server(server))
+
+    def tell(facts: Facts) -> None:
+        checks = judge(facts)
+        if as_json:
+            document(report_document(facts, checks))
+        else:
+            print_report(console, facts, checks)
+
     with workspace(keep) as place:
         try:
-            facts = asyncio.run(_until_stopped(plan, console, place.folder))
+            facts = asyncio.run(_until_stopped(plan, console, place.folder, tell, stay=stay))
         except DemoError as error:
             for line in error.log.splitlines():
                 say(f"  {line}")
@@ -95,13 +107,8 @@ def demo(items: int, seed: int, keep: Path | None, server: str | None, as_json: 
         except _Stopped as stopped:
             say("stopped; the processes are gone" + ("" if keep else ", and so is what they wrote"))
             return 128 + stopped.signal
-        checks = judge(facts)
-        passed = all(check.holds for check in checks)
+        passed = all(check.holds for check in judge(facts))
         place.stays = place.stays or not passed  # what a failed check found is worth a look
-        if as_json:
-            document(report_document(facts, checks))
-        else:
-            print_report(console, facts, checks)
         if place.stays:
             say(f"databases and logs are in {place.folder}")
         if server is not None and keep is None and passed:
@@ -129,11 +136,23 @@ def _prepare(keep: Path) -> None:
         raise click.BadParameter(f"{str(keep)!r} is not empty; give a new or empty folder", param_hint="--keep")
 
 
-async def _until_stopped(plan: Plan, console: Console, folder: Path) -> Facts:
-    """The demo's facts; the first SIGINT, SIGTERM or SIGHUP cancels it, so that it cleans up behind itself."""
+async def _until_stopped(
+    plan: Plan, console: Console, folder: Path, tell: Callable[[Facts], None], *, stay: bool
+) -> Facts:
+    """The demo's facts, which were told; the first SIGINT, SIGTERM or SIGHUP cancels it, so that it cleans up behind
+    itself. With `stay` that is how it ends."""
     task = asyncio.current_task()
     assert task is not None
     received: list[int] = []
+    told: list[Facts] = []
+    shown = contextlib.ExitStack()
+
+    async def look(facts: Facts, dashboard: str | None) -> None:
+        shown.close()
+        tell(facts)
+        told.append(facts)
+        say(f"everything runs on{f', and the dashboard is {dashboard}' if dashboard else ''}; Ctrl-C ends it")
+        await asyncio.Event().wait()
 
     def stop(number: int) -> None:
         received.append(number)
@@ -143,9 +162,15 @@ async def _until_stopped(plan: Plan, console: Console, folder: Path) -> Facts:
     for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop, number)
     try:
-        with display_for(console) as display:
-            return await conduct(plan, display, folder)
+        with shown:
+            display = display_for(console)
+            shown.enter_context(display)
+            facts = await conduct(plan, display, folder, then=look if stay else None)
+        tell(facts)
+        return facts
     except asyncio.CancelledError:
         if not received:
             raise
+        if told:
+            return told[0]
         raise _Stopped(received[0]) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -28,8 +28,12 @@ PATIENCE: Final = 0.1
 """A worker is hit when it runs so many jobs; after this share of the files more, when it runs any."""
 
 
-async def conduct(plan: Plan, display: Display, folder: Path) -> Facts:
+async def conduct(
+    plan: Plan, display: Display, folder: Path, *, then: Callable[[Facts, str | None], Awaitable[None]] | None = None
+) -> Facts:
     """Run the demo in an empty folder.
+
+    `then` is called with the facts and the dashboard's address, if there is one; fresh workers run until it is over.
 
     Raises:
         DemoError: a process did not start, or ended by itself.
@@ -41,6 +45,12 @@ async def conduct(plan: Plan, display: Display, folder: Path) -> Facts:
             stage = Stage(storage, fleet, display, files=len(corpus), time_limit_s=plan.time_limit_s)
             table = folder / "results.db"
             upstream = await _set_up(plan, corpus, fleet, storage, table, display)
+            dashboard = await fleet.start_dashboard()
+            display.say(
+                "the dashboard needs its libraries: pip install 'forge-jobs[server]'"
+                if dashboard is None
+                else f"dashboard: {dashboard}"
+            )
             # Counting what the jobs should find takes seconds; it goes on beside the story.
             expected = asyncio.get_running_loop().run_in_executor(None, _expect, corpus)
             bootstrap = {"upstream": upstream, "results": str(table)}
@@ -49,7 +59,7 @@ async def conduct(plan: Plan, display: Display, folder: Path) -> Facts:
             display.say("enqueued one job: list the upstream")
             story = _Story(plan, corpus, fleet, stage, display)
             finished = await story.tell()
-            return await collect(
+            facts = await collect(
                 storage,
                 files=await expected,
                 log=fleet.upstream_log,
@@ -60,6 +70,11 @@ async def conduct(plan: Plan, display: Display, folder: Path) -> Facts:
                 finished=finished,
                 started_at=started_at,
             )
+            if then is not None:
+                for worker in _names(plan):
+                    fleet.start_worker(worker)
+                await then(facts, dashboard)
+            return facts
 
 
 async def _set_up(
@@ -89,10 +104,15 @@ async def _set_up(
     for queue in (UPSTREAM_QUEUE, LOCAL_QUEUE):
         await storage.queues.ensure(queue)
         await storage.queues.change(queue, BACKOFF)
-    for worker in (f"worker-{number + 1}" for number in range(plan.workers)):
+    for worker in _names(plan):
         fleet.start_worker(worker)
         display.say(f"started {worker}: {plan.slots} slots for each of the queues {UPSTREAM_QUEUE} and {LOCAL_QUEUE}")
     return url
+
+
+def _names(plan: Plan) -> list[str]:
+    """The workers that begin."""
+    return [f"worker-{number + 1}" for number in range(plan.workers)]
 
 
 def _expect(corpus: Iterable[SourceFile]) -> tuple[ExpectedFile, ...]:

@@ -1,4 +1,4 @@
-"""The demo's processes: one upstream, and workers started from the command line like anybody's."""
+"""The demo's processes: one upstream, and workers and the dashboard started from the command line like anybody's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -43,6 +44,7 @@ class Fleet:
         self._folder = folder
         self._plan = plan
         self._upstream: subprocess.Popen[bytes] | None = None
+        self._dashboard: subprocess.Popen[bytes] | None = None
         self._workers: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
@@ -51,11 +53,15 @@ class Fleet:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in self._workers.values():
+        leaving = [*self._workers.values(), *([self._dashboard] if self._dashboard is not None else [])]
+        for process in leaving:
             process.terminate()
         end = time.monotonic() + STOP_LIMIT_S
-        for process in self._workers.values():
+        for process in leaving:
             _end(process, end - time.monotonic())
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
         if self._upstream is not None:
             assert self._upstream.stdin is not None
             assert self._upstream.stdout is not None
@@ -86,6 +92,23 @@ class Fleet:
         if not port.strip():
             raise DemoError("the upstream did not start", self._tail("upstream"))
         return f"http://127.0.0.1:{int(port)}"
+
+    async def start_dashboard(self) -> str | None:
+        """Serve the dashboard of the demo's store; its address. None if its libraries are not installed.
+
+        Raises:
+            DemoError: it did not start.
+        """
+        if any(find_spec(library) is None for library in ("fastapi", "uvicorn")):
+            return None
+        self._dashboard = self._start(
+            "dashboard", "forge_jobs", "serve", "--database", self.database, "--port", "0", piped=True
+        )
+        assert self._dashboard.stdout is not None
+        words = (await asyncio.to_thread(self._dashboard.stdout.readline)).decode().split()
+        if not words:
+            raise DemoError("the dashboard did not start", self._tail("dashboard"))
+        return words[-1]
 
     def start_worker(self, name: str) -> None:
         """Start a worker; the name of one that has ended may be used again."""
@@ -119,8 +142,9 @@ class Fleet:
 
     def check(self, leaving: Collection[str] = ()) -> None:
         """Raise `DemoError` if the upstream has ended, or a worker that nobody told to."""
-        if self._upstream is not None and self._upstream.poll() is not None:
-            raise DemoError(f"the upstream ended with status {self._upstream.returncode}", self._tail("upstream"))
+        for name, process in (("upstream", self._upstream), ("dashboard", self._dashboard)):
+            if process is not None and process.poll() is not None:
+                raise DemoError(f"the {name} ended with status {process.returncode}", self._tail(name))
         for name, process in self._workers.items():
             if name not in leaving and process.poll() is not None:
                 raise DemoError(f"{name} ended with status {process.returncode}", self._tail(name))

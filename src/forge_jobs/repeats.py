@@ -18,8 +18,8 @@ EVERY_S: Final = 60.0
 SUBJECTS: Final = 1_000
 """So many warnings are remembered, the latest ones."""
 LIMITED: Final = (
-    "context", "cleanup", "cron", "events", "exchange", "heartbeat", "integrations", "lag", "loops", "observe",
-    "postgres", "reaper", "runtime", "sqlite", "supervisor", "sync", "tracing", "wake", "worker",
+    "api", "context", "cleanup", "cron", "events", "exchange", "heartbeat", "integrations", "lag", "loops",
+    "observe", "postgres", "probe", "prometheus", "reaper", "runtime", "sqlite", "supervisor", "sync", "tracing", "wake", "worker",
 )  # fmt: skip
 """The loggers below `forge_jobs` whose warnings may repeat without an end. Others say each thing once, or once a
 minute by themselves."""

@@ -26,8 +26,8 @@ LIMITED: Final = (
 minute by themselves."""
 EACH_COUNTS: Final = frozenset(
     {
-        "abandoned", "child_died", "child_ended", "claims_stopped", "fenced", "job_dead", "lost_ownership", "reaped",
-        "slot_fault", "stray_released", "task_fault", "unfenced",
+        "abandoned", "api_fault", "child_died", "child_ended", "claims_stopped", "fenced", "job_dead", "lost_ownership",
+        "operation_failed", "operation_fault", "reaped", "slot_fault", "stray_released", "task_fault", "unfenced",
     }
 )  # fmt: skip
 """Events that are of another job, or another turn of events, each time."""

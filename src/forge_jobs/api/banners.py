@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 from forge_jobs.api.call import Call
@@ -10,6 +11,9 @@ from forge_jobs.storage.types.process import ProcessState
 
 LOOPS: Final = ("cleanup", "cron", "metrics", "rebalance")
 """Background loops that one process of the cluster runs, and holds a lease for."""
+LOOP_PATIENCE: Final = timedelta(minutes=11)
+"""A worker asks for a lease when the loop is due, for cleanup every five minutes. Twice that and some, and something is
+wrong."""
 
 
 async def banners(call: Call, queues: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -34,8 +38,9 @@ async def banners(call: Call, queues: Sequence[dict[str, Any]]) -> list[dict[str
             found.append(_banner("unassigned", "warning", text, queue=queue["name"]))
     if live:
         held = {lease.name for lease in await call.storage.leases.list()}
+        settled = any(row.live and call.now - row.started_at > LOOP_PATIENCE for row in rows)
         for loop in LOOPS:
-            if loop not in held:
+            if settled and loop not in held:
                 found.append(_banner("dead_loop", "error", f"no live worker runs the background loop {loop}"))
         if not call.storage.wakes_proven:
             text = "wakes of other processes do not arrive here; workers poll, so jobs start a little later"

@@ -1,5 +1,5 @@
 import { path } from '../../api/client'
-import { useRead } from '../../api/queries'
+import { going, useRead } from '../../api/queries'
 import type { Blocker, JobDetail, Listed } from '../../api/types'
 import { Icon } from '../../parts/icons'
 import { Text } from '../../parts/text'
@@ -11,7 +11,7 @@ const CALM = new Set(['running', 'ready', 'finished', 'scheduled', 'idle', 'retr
 
 /** Why the job does not run at the moment, most final first, each with what to do about it. */
 export function Explain({ job }: { job: JobDetail }) {
-  const read = useRead<Listed<Blocker>>(['job', job.id, 'explain'], path('jobs', job.id, 'explain'), undefined, { keep: false })
+  const read = useRead<Listed<Blocker>>(['job', job.id, 'explain'], path('jobs', job.id, 'explain'), undefined, { keep: false, enabled: () => !going.has(job.id) })
   if (!read.data) return null
   const blockers = read.data.items
   if (!blockers.length || (job.status === 'dead' && blockers.every((one) => one.code === 'finished'))) return null

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         OutcomeUnknown,
         QueueFull,
         QueueInUse,
+        ReadOnly,
         ScheduleExists,
         SchemaMismatch,
         StorageError,
@@ -103,6 +104,7 @@ __all__ = [
     "QueueInUse",
     "QueueRuntime",
     "RateLimiter",
+    "ReadOnly",
     "Refused",
     "Router",
     "RuntimeConfig",
@@ -142,7 +144,8 @@ _HOMES = {
     "forge_jobs.storage.error": (
         "Busy ConfigError DedupeConflict ForgeError ForkedConnection IdReused InvalidInput InvalidKey "
         "InvalidName InvalidPayload LostOwnership NotFound NoTransaction OutcomeUnknown QueueFull QueueInUse "
-        "ScheduleExists SchemaMismatch StorageError StoreFull StoreUnavailable WaitTimeout is_transient_conflict"
+        "ReadOnly ScheduleExists SchemaMismatch StorageError StoreFull StoreUnavailable WaitTimeout "
+        "is_transient_conflict"
     ),
     "forge_jobs.storage.open": "open_storage",
     "forge_jobs.storage.protocol": "JobQueue=JobStore Storage",

@@ -23,6 +23,7 @@ LIST_JOBS = statement("list_jobs")
 LIST_FINISHED = statement("list_finished")
 LIST_FUTURE = statement("list_future")
 LIST_DUE = statement("list_due")
+LIST_DUE_ALONE = statement("list_due_alone")
 COUNT_JOBS = statement("count_jobs")
 LIST_QUEUES = statement("list_queues")
 
@@ -117,7 +118,7 @@ def _merged(
     many jobs there are."""
     queues = [row[0] for row in tx.rows(LIST_QUEUES)] if chosen.queues is None else dict.fromkeys(chosen.queues)
     more = {**params, "limit": limit, "at": after and after.at, "before": after and after.id}
-    names = (LIST_FINISHED,) if order is JobOrder.COMPLETED else (LIST_DUE, LIST_FUTURE)
+    names = (LIST_FINISHED,) if order is JobOrder.COMPLETED else (LIST_DUE, LIST_DUE_ALONE, LIST_FUTURE)
     heads = [
         tx.rows(name, {**more, "queue": queue, "status": status})
         for queue in queues

@@ -27,8 +27,8 @@ pytest.register_assert_rewrite(
         for module in (
             "admin", "arrange", "blockers", "blockers_and_claims", "cancel", "claim", "cluster", "cluster_histories",
             "counts", "dedupe", "durability", "enqueue", "events", "finalize", "heartbeat", "lifecycle_matrix",
-            "logs", "metrics", "model", "processes", "queues", "rate_limits", "reaper", "retention", "schedules",
-            "standstill", "state_machine", "throttle",
+            "logs", "metrics", "model", "operating", "processes", "queues", "rate_limits", "reaper", "retention",
+            "schedules", "standstill", "state_machine", "throttle",
         )
     )
 )  # fmt: skip
@@ -78,6 +78,12 @@ from forge_jobs.testing.conformance.heartbeat import TestHeartbeat  # noqa: E402
 from forge_jobs.testing.conformance.lifecycle_matrix import TestLifecycleMatrix  # noqa: E402
 from forge_jobs.testing.conformance.logs import TestJobLog  # noqa: E402
 from forge_jobs.testing.conformance.metrics import TestRecord, TestRollup, TestSeries  # noqa: E402
+from forge_jobs.testing.conformance.operating import (  # noqa: E402
+    TestChange,
+    TestOperators,
+    TestOrders,
+    TestOverviews,
+)
 from forge_jobs.testing.conformance.processes import TestProcesses  # noqa: E402
 from forge_jobs.testing.conformance.queues import (  # noqa: E402
     TestDeleteQueue,
@@ -109,14 +115,15 @@ from forge_jobs.testing.conformance.throttle import TestCoolDown, TestCoolDownIs
 __all__ = [
     "Backend", "TestActOnMany", "TestAttempts", "TestAudit", "TestBlockersAgreeWithClaims", "TestBlockersInTime",
     "TestBlockersOfFinishedJobs", "TestBlockersOfLimits", "TestBlockersOfQueues", "TestBlockersOfRunningJobs",
-    "TestBlockersOfWorkers", "TestCancel", "TestClaim", "TestClaimAlone", "TestClaimAndSettings",
+    "TestBlockersOfWorkers", "TestCancel", "TestChange", "TestClaim", "TestClaimAlone", "TestClaimAndSettings",
     "TestClockOfOneHost", "TestClusterHistories", "TestCoolDown", "TestCoolDownIsForgotten", "TestCounts",
     "TestCountsAreKept", "TestDeclaredSchedules", "TestDedupe", "TestDedupeInBulk", "TestDelete", "TestDeleteQueue",
     "TestDrain", "TestEditedSchedules", "TestEnqueue", "TestEnqueueAgain", "TestEnqueueBulk", "TestErrors",
     "TestEvents", "TestExpire", "TestExplainQueue", "TestExplainSchedule", "TestExplaining", "TestFilter",
     "TestFinalize", "TestFire", "TestFullQueue", "TestHeartbeat", "TestJobLog", "TestKeyedLimits",
     "TestKindsThatWait", "TestLeases", "TestLifecycleMatrix", "TestList", "TestMisfire", "TestNextDue",
-    "TestOpenSlots", "TestPaidClaims", "TestPause", "TestProcesses", "TestProgress", "TestQueueCounts",
+    "TestOpenSlots", "TestOperators", "TestOrders", "TestOverviews",
+    "TestPaidClaims", "TestPause", "TestProcesses", "TestProgress", "TestQueueCounts",
     "TestQueueSettings", "TestRateLimit", "TestRebalance", "TestRecord", "TestReopen", "TestRetention", "TestRetry",
     "TestRevive", "TestRollup", "TestRunNow", "TestScheduleFaults", "TestSeries", "TestSettleAndClaim",
     "TestShares", "TestStateMachine", "TestThrottled", "TestTrigger", "TestTuneLimits", "TestTwoStores",

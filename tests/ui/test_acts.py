@@ -54,6 +54,7 @@ async def test_a_waiting_job_is_changed_and_cancelled(page: Watched, furnished: 
     await page.page.get_by_label("Attempts at most").fill("9")
     await page.confirm("Save")
     await until(lambda: changed(storage, added.id, max_attempts=9))
+    await expect(page.page.get_by_role("dialog")).to_have_count(0)
     await page.page.keyboard.press("c")
     await page.confirm("Cancel")
     await expect(page.page.locator("main")).to_contain_text("dead")

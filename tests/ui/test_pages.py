@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from playwright.async_api import Browser, expect
+
+from forge_jobs import EnqueueRequest, Storage
 
 from .scenery import HOSTILE
 from .watched import Watched, open_page
@@ -141,10 +145,30 @@ async def test_a_chart_can_be_read_as_a_table_and_dragged(page: Watched) -> None
     await page.page.mouse.move(box["x"] + box["width"] * 0.6, middle, steps=4)
     await page.page.mouse.up()
     await expect(page.button("Reset")).to_be_visible()
+    await plot.click(position={"x": box["width"] / 2, "y": 20})  # pins the crosshair
+    await page.page.mouse.move(2, 2)
+    tips = page.page.locator(".tip")
+    await expect(tips).not_to_have_count(0)
+    await page.page.keyboard.press("Escape")
+    await expect(tips).to_have_count(0)
     assert "from=" in page.page.url
     await page.button("Reset").click()
     await chart.get_by_role("button", name="Table").click()
     await expect(chart.get_by_role("columnheader")).to_have_text(["time", "added", "done", "run again", "dead"])
+
+
+async def test_an_export_is_safe_to_open_in_a_spreadsheet(page: Watched, furnished: tuple[Storage, Path]) -> None:
+    storage, _ = furnished
+    keys = ["=1+1", "+1", "-1", "@x", 'a "b", c']
+    await storage.jobs.enqueue_bulk(
+        [EnqueueRequest("export.one", {}, queue="billing", dedupe_key=key, delay=600) for key in keys]
+    )
+    await page.go("/jobs?q=kind:export.one")
+    async with page.page.expect_download() as download:
+        await page.button("Export").click()
+    saved = await (await download.value).path()
+    rows = list(csv.DictReader(saved.read_text().splitlines()))
+    assert {row["dedupe_key"] for row in rows} == {"'=1+1", "'+1", "'-1", "'@x", 'a "b", c'}
 
 
 async def test_the_first_load_is_small(page: Watched) -> None:

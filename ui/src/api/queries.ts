@@ -4,7 +4,7 @@ import { get, path, Problem, type Query } from './client'
 import { interval } from './live'
 import type * as T from './types'
 
-type Options = { enabled?: boolean; everyMs?: number | false; keep?: boolean }
+type Options = { enabled?: boolean | (() => boolean); everyMs?: number | false; keep?: boolean }
 
 export function useRead<A>(key: readonly unknown[], url: string, query?: Query, { enabled = true, everyMs, keep = true }: Options = {}): UseQueryResult<A, Problem> {
   return useQuery<A, Problem>({
@@ -23,7 +23,10 @@ export const useKinds = (queue?: string) => useRead<T.Listed<T.Kind>>(['kinds'],
 export const useWorkers = () => useRead<T.Workers>(['workers'], 'workers')
 export const useSchedules = () => useRead<T.Listed<T.Schedule>>(['schedules'], 'schedules')
 export const useLimits = () => useRead<T.Listed<T.RateLimit>>(['limits'], 'rate-limits')
-export const useJob = (id: string) => useRead<T.JobDetail>(['job', id], path('jobs', id), undefined, { keep: false })
+export const useJob = (id: string) => useRead<T.JobDetail>(['job', id], path('jobs', id), undefined, { keep: false, enabled: () => !going.has(id) })
+
+/** Jobs that are being deleted here: they are not read any more, though events still tell of them. */
+export const going = new Set<string>()
 export const useGroups = (status: string, enabled: boolean) => useRead<T.Listed<T.Group>>(['groups', status], 'jobs/groups', { status }, { enabled })
 
 /** The roles in order; a page shows an act only to who may do it. */

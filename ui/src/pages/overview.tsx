@@ -3,7 +3,6 @@ import type { Banner, JobRow, Overview as OverviewAnswer, Page, Queue } from '..
 import { compact, duration, whole } from '../lib/format'
 import { address, navigate } from '../lib/hash_router'
 import { useWindow } from '../lib/range'
-import { Badge } from '../parts/badge'
 import { Icon } from '../parts/icons'
 import { JobCharts } from '../parts/job_charts'
 import { PageHead } from '../parts/page_head'
@@ -151,31 +150,5 @@ function Running() {
         </p>
       )}
     </section>
-  )
-}
-
-export function Unserved({ queues }: { queues: Queue[] }) {
-  const lost = queues.filter((queue) => queue.unserved || queue.unserved_kinds.length)
-  if (!lost.length) return null
-  return (
-    <ul className="banners" aria-label="Not served">
-      {lost.map((queue) => (
-        <li key={queue.name} className="error">
-          <Icon name="warn" />
-          <span>
-            {queue.unserved ? (
-              <>
-                No live worker serves queue <b><Text>{queue.name}</Text></b>
-              </>
-            ) : (
-              <>
-                No live worker of queue <b><Text>{queue.name}</Text></b> has a handler for <Text>{queue.unserved_kinds.join(', ')}</Text>
-              </>
-            )}
-          </span>
-          <Badge tone="bad">waiting</Badge>
-        </li>
-      ))}
-    </ul>
   )
 }

@@ -1,6 +1,7 @@
 import { useEffect, useLayoutEffect, useRef, useState } from 'react'
 import uPlot from 'uplot'
 import 'uplot/dist/uPlot.min.css'
+import { useKeys } from '../lib/keys'
 import { useShownTheme } from '../lib/theme'
 import { clock, local } from '../lib/time'
 import { Button } from './button'
@@ -71,6 +72,7 @@ export function Chart({ title, times, series, format, units, group, zoom, height
         legend: { show: false },
         padding: [8, 20, 0, 0],
         cursor: {
+          lock: true, // a click pins the crosshair, another or Escape lets it go
           sync: group ? { key: group, setSeries: false } : undefined,
           drag: { x: true, y: false, dist: 6, setScale: false },
           points: { size: 6 },
@@ -106,6 +108,7 @@ export function Chart({ title, times, series, format, units, group, zoom, height
               const [from, to] = [u.posToVal(u.select.left, 'x'), u.posToVal(u.select.left + u.select.width, 'x')]
               u.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false)
               latest.current.zoom?.(from, to)
+              window.setTimeout(() => unpin(together(u, group))) // uPlot takes the end of a drag for a click, too
             },
           ],
         },
@@ -122,6 +125,8 @@ export function Chart({ title, times, series, format, units, group, zoom, height
       plot.current = null
     }
   }, [shape, height])
+
+  useKeys(at ? { Escape: () => plot.current && unpin(together(plot.current, group)) } : {})
 
   useEffect(() => {
     const u = plot.current
@@ -175,6 +180,17 @@ export function Chart({ title, times, series, format, units, group, zoom, height
       )}
     </figure>
   )
+}
+
+function together(one: uPlot, group: string | undefined): uPlot[] {
+  return group ? uPlot.sync(group).plots : [one]
+}
+
+function unpin(plots: uPlot[]): void {
+  for (const one of plots) {
+    ;(one.cursor as { _lock?: boolean })._lock = false // uPlot has a switch for it, but only a click turns it
+    one.setCursor({ left: -10, top: -10 })
+  }
 }
 
 function xLabel(seconds: number, span: number): string {

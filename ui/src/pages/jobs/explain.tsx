@@ -1,5 +1,5 @@
 import { path } from '../../api/client'
-import { useRead } from '../../api/queries'
+import { going, useRead } from '../../api/queries'
 import type { Blocker, JobDetail, Listed } from '../../api/types'
 import { Icon } from '../../parts/icons'
 import { Text } from '../../parts/text'
@@ -9,13 +9,23 @@ import { now } from '../../lib/time'
 // Codes that say that all is well, or that time will do it.
 const CALM = new Set(['running', 'ready', 'finished', 'scheduled', 'idle', 'retry_wait', 'throttle_wait', 'rate_limited', 'slots_busy', 'behind_others', 'runs_alone', 'poll_mode'])
 
-/** Why the job does not run at the moment, most final first, each with what to do about it. */
+/** Why the job does not run at the moment. */
 export function Explain({ job }: { job: JobDetail }) {
-  const read = useRead<Listed<Blocker>>(['job', job.id, 'explain'], path('jobs', job.id, 'explain'), undefined, { keep: false })
-  if (!read.data) return null
-  const blockers = read.data.items
-  if (!blockers.length || (job.status === 'dead' && blockers.every((one) => one.code === 'finished'))) return null
-  const title = job.status === 'in_progress' ? 'What it does' : job.status === 'dead' ? 'Why it ended' : 'Why it waits'
+  const read = useRead<Listed<Blocker>>(['job', job.id, 'explain'], path('jobs', job.id, 'explain'), undefined, { keep: false, enabled: () => !going.has(job.id) })
+  const blockers = read.data?.items ?? []
+  if (job.status === 'dead' && blockers.every((one) => one.code === 'finished')) return null
+  return <Blockers title={job.status === 'in_progress' ? 'What it does' : job.status === 'dead' ? 'Why it ended' : 'Why it waits'} blockers={blockers} />
+}
+
+/** Why nothing of the queue, or not all of it, runs at the moment. */
+export function ExplainQueue({ name }: { name: string }) {
+  const read = useRead<Listed<Blocker>>(['queues', name, 'explain'], path('queues', name, 'explain'), undefined, { keep: false })
+  return <Blockers title="What stands in the way" blockers={(read.data?.items ?? []).filter((one) => one.code !== 'idle' && one.code !== 'ready')} />
+}
+
+/** What stands in the way, most final first, each with what to do about it. */
+function Blockers({ title, blockers }: { title: string; blockers: Blocker[] }) {
+  if (!blockers.length) return null
   return (
     <section className="panel explain">
       <header className="panel-head">

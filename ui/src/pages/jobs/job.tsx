@@ -1,7 +1,7 @@
 import { useQueryClient } from '@tanstack/react-query'
 import { useState } from 'react'
 import { apiUrl, path, post, remove } from '../../api/client'
-import { useJob, useMay } from '../../api/queries'
+import { going, useJob, useMay } from '../../api/queries'
 import type { Act, JobDetail } from '../../api/types'
 import { bytes, duration, whole } from '../../lib/format'
 import { address, navigate } from '../../lib/hash_router'
@@ -183,7 +183,8 @@ function AskOne({ job, action, close }: { job: JobDetail; action: Action; close:
   const look = ACTIONS[action]
   async function run() {
     if (action === 'delete') {
-      const { outcome } = await remove<{ outcome: string }>(path('jobs', job.id))
+      going.add(job.id)
+      const { outcome } = await remove<{ outcome: string }>(path('jobs', job.id)).finally(() => window.setTimeout(() => going.delete(job.id)))
       say(outcome === 'deleted' ? 'Deleted' : 'It runs, and was asked to stop')
       // Left before anything is read again: the job is not there any more.
       if (outcome === 'deleted') navigate('/jobs', { replace: true })

@@ -4,14 +4,17 @@ import type { JobRow, Page } from '../../api/types'
 import { whole } from '../../lib/format'
 import { navigate, useParams } from '../../lib/hash_router'
 import type { JobFilter } from '../../lib/job_search'
+import { counted } from '../../lib/text'
 import { Button } from '../../parts/button'
 import { Empty, Loaded } from '../../parts/states'
 import { Table } from '../../parts/table'
+import { say, sayProblem } from '../../parts/toast'
 import { useHeld } from '../../parts/use_held'
 import { ActDialog, type Targets } from './act_dialog'
 import type { Action } from './actions'
 import { ACTIONS } from './actions'
 import { COLUMNS } from './columns'
+import { exportJobs, MOST_ROWS } from './export'
 
 const PER_PAGE = 50
 
@@ -29,6 +32,7 @@ export function JobList({ view, filter, order, actions, empty }: Props) {
   const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set())
   const [pointer, setPointer] = useState(false)
   const [asked, setAsked] = useState<{ action: Action; targets: Targets } | null>(null)
+  const [exporting, setExporting] = useState(false)
   const may = useMay('operate')
   const cursor = params.get('cursor')
   const query = { ...filter, order, limit: PER_PAGE, cursor }
@@ -39,6 +43,17 @@ export function JobList({ view, filter, order, actions, empty }: Props) {
   if (scope !== lastScope) {
     setLastScope(scope)
     setChosen(new Set())
+  }
+
+  async function save() {
+    setExporting(true)
+    try {
+      const rows = await exportJobs({ ...filter, order })
+      say(rows < MOST_ROWS ? `Exported ${counted(rows, 'job')}` : `Exported the first ${counted(rows, 'job')}; forge-jobs jobs export writes all`)
+    } catch (error) {
+      sayProblem(error)
+    }
+    setExporting(false)
   }
 
   return (
@@ -69,14 +84,18 @@ export function JobList({ view, filter, order, actions, empty }: Props) {
                         {held.fresh} new
                       </Button>
                     )}
-                    {may && rows.length > 0 && (
+                    {rows.length > 0 && (
                       <span className="all-acts">
                         <span className="faint">All that match:</span>
-                        {actions.map((action) => (
-                          <Button key={action} tone="quiet" icon={ACTIONS[action].icon} onClick={() => setAsked({ action, targets: { filter } })}>
-                            {ACTIONS[action].name}
-                          </Button>
-                        ))}
+                        {may &&
+                          actions.map((action) => (
+                            <Button key={action} tone="quiet" icon={ACTIONS[action].icon} onClick={() => setAsked({ action, targets: { filter } })}>
+                              {ACTIONS[action].name}
+                            </Button>
+                          ))}
+                        <Button tone="quiet" icon="down" busy={exporting} onClick={() => void save()}>
+                          Export
+                        </Button>
                       </span>
                     )}
                   </>

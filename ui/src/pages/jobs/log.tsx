@@ -1,5 +1,5 @@
 import { path } from '../../api/client'
-import { useRead } from '../../api/queries'
+import { going, useRead } from '../../api/queries'
 import type { JobDetail, LogLine, Page } from '../../api/types'
 import { counted } from '../../lib/text'
 import { clock } from '../../lib/time'
@@ -7,7 +7,7 @@ import { Text } from '../../parts/text'
 
 /** The tail of what the handler logged. */
 export function Log({ job }: { job: JobDetail }) {
-  const read = useRead<Page<LogLine>>(['job', job.id, 'log'], path('jobs', job.id, 'log'), { limit: 500 }, { enabled: job.log_count > 0, keep: false })
+  const read = useRead<Page<LogLine>>(['job', job.id, 'log'], path('jobs', job.id, 'log'), { limit: 500 }, { enabled: () => job.log_count > 0 && !going.has(job.id), keep: false })
   const lines = read.data?.items ?? []
   if (!lines.length) return null
   return (

@@ -14,7 +14,8 @@ import { RangeBar } from '../../parts/range_bar'
 import { Loaded } from '../../parts/states'
 import { Text } from '../../parts/text'
 import { Age, Time } from '../../parts/time'
-import { Load, Unserved } from '../overview'
+import { ExplainQueue } from '../jobs/explain'
+import { Load } from '../overview'
 import { QueueActs } from './queue_acts'
 import { QueueState } from './queue_state'
 import { Settings } from './settings'
@@ -72,7 +73,7 @@ function Shown({ queue }: { queue: Queue }) {
           </Button>
         )}
       </PageHead>
-      <Unserved queues={[queue]} />
+      <ExplainQueue name={name} />
       <ul className="totals panel compact">
         {numbers.map(([label, value]) => (
           <li key={label}>

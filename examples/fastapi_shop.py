@@ -1,9 +1,10 @@
 """A FastAPI shop whose receipts are written by jobs, in the web process itself.
 
-pip install 'forge-jobs[fastapi]' uvicorn
+pip install 'forge-jobs[fastapi,server]'
 uvicorn fastapi_shop:app
 curl -X POST 'http://127.0.0.1:8000/orders?number=7'
 curl http://127.0.0.1:8000/orders/7
+The dashboard is at http://127.0.0.1:8000/ops/
 """
 
 import os
@@ -25,6 +26,7 @@ async def receipt_write(ctx: JobCtx, payload: dict[str, int]) -> None:
 
 jobs = Jobs(os.environ.get("DATABASE_URL", "sqlite:///shop.db"), handlers)
 app = FastAPI(lifespan=jobs.lifespan)
+app.mount("/ops", jobs.dashboard())  # open to everybody who reaches this port: give it an ApiConfig with tokens
 Queue = Annotated[AppQueue, Depends(jobs)]
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from forge_jobs import SyncQueue
+from forge_jobs.integrations.fastapi import Jobs
 from forge_jobs.testing.postgres import Server
 from forge_jobs.testing.throwaway import reserved_port
 
@@ -35,6 +37,20 @@ def test_fastapi_runs_jobs_in_the_web_process(url: str, tmp_path: Path) -> None:
         assert queue.wait(job, timeout=20).row.status == "done"
         assert shop.request("GET", "/orders/7") == (200, "order 7, attempt 1\n")
         assert shop.request("GET", "/orders/8")[0] == 404
+        status, listed = shop.request("GET", "/ops/api/v1/jobs")
+        assert (status, [row["id"] for row in json.loads(listed)["items"]]) == (200, [job])
+        assert "<title>forge-jobs</title>" in shop.request("GET", "/ops/")[1]
+
+
+async def test_a_dashboard_serves_only_while_its_application_runs(tmp_path: Path) -> None:
+    jobs = Jobs(f"sqlite:///{tmp_path / 'shop.db'}", slots=0)
+    transport = httpx2.ASGITransport(app=jobs.dashboard())
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        assert (await client.get("/livez")).status_code == 503
+        for _ in range(2):
+            async with jobs:
+                assert (await client.get("/api/v1/overview")).status_code == 200
+            assert (await client.get("/api/v1/overview")).status_code == 503
 
 
 def test_flask_enqueues_and_a_worker_of_its_own_runs_the_jobs(url: str, tmp_path: Path) -> None:

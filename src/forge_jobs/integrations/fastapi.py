@@ -14,8 +14,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from forge_jobs.config import RuntimeConfig, StoreConfig
 from forge_jobs.runtime.handler import HandlerRegistry
@@ -25,6 +29,10 @@ from forge_jobs.storage.error import ConfigError
 from forge_jobs.storage.open import DEFAULT_URL, open_storage
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.job import EnqueueOutcome, EnqueueRequest
+
+if TYPE_CHECKING:
+    from forge_jobs.api import ApiConfig
+    from forge_jobs.api.guard import Guard
 
 _STORE: Final = StoreConfig()
 
@@ -47,6 +55,33 @@ class AppQueue:
     async def enqueue_bulk(self, requests: Sequence[EnqueueRequest]) -> list[EnqueueOutcome]:
         """Add up to 10 000 jobs in one transaction, all or nothing; outcomes in request order."""
         return await self.storage.jobs.enqueue_bulk([fill(one, self._router, self._handlers) for one in requests])
+
+
+class Dashboard:
+    """An ASGI app to mount, which serves while its `Jobs` are in use; else it answers 503. Made by `Jobs.dashboard`."""
+
+    def __init__(self, config: ApiConfig | None) -> None:
+        from forge_jobs.api import ApiConfig
+
+        self._config = config or ApiConfig()
+        self._app: Guard | None = None
+
+    def open(self, storage: Storage, runtime: QueueRuntime | None) -> None:
+        """Serve this store."""
+        from forge_jobs.api import create_app
+
+        self._app = create_app(storage, replace(self._config, runtime=runtime))
+
+    async def close(self) -> None:
+        app, self._app = self._app, None
+        if app is not None:
+            await app.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._app is not None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await PlainTextResponse("the application does not run\n", 503)(scope, receive, send)
 
 
 class Jobs:
@@ -79,6 +114,7 @@ class Jobs:
         self._opened: AsyncExitStack | None = None
         self._queue: AppQueue | None = None
         self._runtime: QueueRuntime | None = None
+        self._dashboards: list[Dashboard] = []
 
     @asynccontextmanager
     async def lifespan(self, app: Any) -> AsyncIterator[None]:
@@ -98,6 +134,9 @@ class Jobs:
                 await runtime.start()
                 opening.push_async_callback(runtime.stop, self._grace)
                 self._runtime = runtime
+            for dashboard in self._dashboards:
+                dashboard.open(storage, self._runtime)
+                opening.push_async_callback(dashboard.close)  # before the store: its streams would go on
             self._opened = opening.pop_all()
         return self
 
@@ -121,6 +160,15 @@ class Jobs:
         if self._queue is None:
             raise ConfigError("the store is not open; give the application lifespan=jobs.lifespan")
         return self._queue
+
+    def dashboard(self, config: ApiConfig | None = None) -> Dashboard:
+        """The dashboard and the HTTP API over this application's store: `app.mount("/ops", jobs.dashboard(config))`.
+
+        Without tokens or `authenticate` in the config every caller may do everything. Needs the extra `server`.
+        """
+        made = Dashboard(config)
+        self._dashboards.append(made)
+        return made
 
     @property
     def is_working(self) -> bool:

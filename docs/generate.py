@@ -410,8 +410,8 @@ def blockers_page() -> str:
         "Blockers",
         """
         What `jobs explain`, `queues explain` and `schedules explain` answer, and `storage.jobs.explain(id)` in Python:
-        a list, most final first, in the order of this table. Each blocker has a `code`, a sentence (`text`), `since` and
-        `until` where they are known, and a `remedy`. Everything is read in one snapshot, and nothing is changed.
+        a list, most final first, in the order of this table. Each blocker has a `code`, a sentence (`text`), `since`
+        and `until` where they are known, and a `remedy`. Everything is read in one snapshot, and nothing is changed.
 
         A job is explained as `ready` exactly if the next claim of a live worker takes it.
         """,
@@ -431,9 +431,9 @@ def prometheus_page() -> str:
     return _page(
         "Prometheus",
         f"""
-        What `/metrics` of `forge-jobs worker --http` says, in Prometheus' text format 0.0.4. Counters and histograms are
-        of the process that is asked, since it began. Gauges of the store are of all processes together, read every 5 s at
-        most, so every worker tells the same: take one of them, with `max by (queue) (…)`.
+        What `/metrics` of `forge-jobs worker --http` says, in Prometheus' text format 0.0.4. Counters and histograms
+        are of the process that is asked, since it began. Gauges of the store are of all processes together, read every
+        5 s at most, so every worker tells the same: take one of them, with `max by (queue) (…)`.
 
         Kinds beyond {KINDS} become `other`. Ids, keys and payloads of jobs are never labels. A sample that nothing is
         known of is absent; HELP and TYPE are always there.

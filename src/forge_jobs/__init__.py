@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from forge_jobs.storage.open import open_storage
     from forge_jobs.storage.protocol import JobStore as JobQueue
     from forge_jobs.storage.protocol import Storage
+    from forge_jobs.storage.types.blocker import Blocker, BlockerCode
     from forge_jobs.storage.types.finalize import FinalizeOutcome
     from forge_jobs.storage.types.job import Deduped, Enqueued, EnqueueOutcome, EnqueueRequest
     from forge_jobs.storage.types.rate_limit import Granted, Refused
@@ -65,6 +66,8 @@ if TYPE_CHECKING:
     from forge_jobs.version import __version__
 
 __all__ = [
+    "Blocker",
+    "BlockerCode",
     "Busy",
     "ConfigError",
     "Dead",
@@ -149,6 +152,7 @@ _HOMES = {
     ),
     "forge_jobs.storage.open": "open_storage",
     "forge_jobs.storage.protocol": "JobQueue=JobStore Storage",
+    "forge_jobs.storage.types.blocker": "Blocker BlockerCode",
     "forge_jobs.storage.types.finalize": "FinalizeOutcome",
     "forge_jobs.storage.types.job": "Deduped Enqueued EnqueueOutcome EnqueueRequest",
     "forge_jobs.storage.types.rate_limit": "Granted Refused",

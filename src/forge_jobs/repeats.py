@@ -18,15 +18,15 @@ EVERY_S: Final = 60.0
 SUBJECTS: Final = 1_000
 """So many warnings are remembered, the latest ones."""
 LIMITED: Final = (
-    "context", "cleanup", "cron", "events", "exchange", "heartbeat", "integrations", "lag", "loops", "observe",
-    "postgres", "reaper", "runtime", "sqlite", "supervisor", "sync", "tracing", "wake", "worker",
+    "api", "context", "cleanup", "cron", "events", "exchange", "heartbeat", "integrations", "lag", "loops", "observe",
+    "postgres", "probe", "prometheus", "reaper", "runtime", "sqlite", "supervisor", "sync", "tracing", "wake", "worker",
 )  # fmt: skip
 """The loggers below `forge_jobs` whose warnings may repeat without an end. Others say each thing once, or once a
 minute by themselves."""
 EACH_COUNTS: Final = frozenset(
     {
-        "abandoned", "claims_stopped", "fenced", "job_dead", "lost_ownership", "reaped", "slot_fault", "stray_released",
-        "task_fault", "unfenced",
+        "abandoned", "api_fault", "claims_stopped", "fenced", "job_dead", "lost_ownership", "operation_failed",
+        "operation_fault", "reaped", "slot_fault", "stray_released", "task_fault", "unfenced",
     }
 )  # fmt: skip
 """Events that are of another job, or another turn of events, each time."""

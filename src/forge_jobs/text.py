@@ -56,7 +56,7 @@ def _escape(char: str) -> str:
 
 def span(duration: timedelta) -> str:
     """A duration in its two largest units: `3d 4h`, `12m 5s`, `0.4s`."""
-    seconds = max(duration.total_seconds(), 0.0)
+    seconds = duration.total_seconds()
     if seconds < 10:
         return f"{seconds:.1f}s"
     left, parts = int(seconds), list[str]()

@@ -190,6 +190,28 @@ def test_jobs_are_settled_by_their_ids_alone(session: Session) -> None:
     assert scans == {"jobs_pkey": 5}
 
 
+EXPLAINED: Final[dict[str, tuple[dict[str, Any], int]]] = {
+    "count_ahead": ({"kinds": json.dumps([f"kind-{n}" for n in range(7)]), "limit": 50}, 7 * 50),
+    "heads_ahead": ({"kinds": json.dumps([f"kind-{n}" for n in range(7)]), "limit": 5}, 7 * 5),
+    "alone_ahead": ({"kinds": json.dumps(["kind-1"]), "limit": 50}, 200),
+    "due_ahead": ({"kinds": json.dumps(["kind-1"]), "limit": 50}, 50),
+    "kinds_due": ({"limit": 50}, 7 + 1 + 50 + 50),
+    "kinds_that_wait": ({}, 3 * 8),
+    "running_by_host": ({}, 2_000),
+    "oldest_running": ({}, 2_000),
+}
+"""What explaining asks, and how many rows that may lead to."""
+
+
+@pytest.mark.parametrize("name", EXPLAINED)
+def test_explaining_a_job_walks_no_further_than_its_bounds(session: Session, name: str) -> None:
+    more, most = EXPLAINED[name]
+    place = {"priority": 2, "scheduled_at": NOW, "id": "99999999"}
+    scans, _ = session.run(name, queue="queue-0", **place, **more)
+    assert not {"Seq Scan", "Index Scan", "Bitmap Heap Scan"} & scans.keys()
+    assert scans.walked <= most, scans
+
+
 def test_silent_owners_are_looked_for_among_running_jobs_only(session: Session) -> None:
     for stale in (0, 60_000_000):
         scans, rows = session.run("stale_jobs", stale=stale, limit=50)

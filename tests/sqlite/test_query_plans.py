@@ -56,6 +56,17 @@ HOT: Final[Mapping[str, tuple[str, ...]]] = {
     "jobs_by_ids": (KEY,),
     "holders_of_keys": ("forge_jobs_dedupe",),
     "key_holder": ("forge_jobs_dedupe",),
+    "explain_job": (KEY,),
+    "count_ahead": ("forge_jobs_ready",),
+    "heads_ahead": ("forge_jobs_ready",),
+    "alone_ahead": ("forge_jobs_alone",),
+    "due_ahead": ("forge_jobs_future",),
+    "kinds_due": ("forge_jobs_ready", "forge_jobs_alone", "forge_jobs_future"),
+    "kinds_that_wait": ("forge_jobs_ready", "forge_jobs_alone", "forge_jobs_bands"),
+    "running_by_host": ("forge_jobs_running",),
+    "oldest_running": ("forge_jobs_running",),
+    "last_event_of_job": ("forge_events_job",),
+    "canceller_of_job": ("forge_audit_at",),
 }
 BOOK: Final = load_book(files("forge_jobs.storage.sqlite").joinpath("overlay.sql"))
 TABLES: Final = (
@@ -66,6 +77,7 @@ TABLES: Final = (
     "forge_ticks",
     "forge_metrics",
     "forge_job_log",
+    "forge_audit",
     "l",
 )
 

@@ -50,6 +50,7 @@ def test_a_job_is_enqueued_read_and_counted(queue: SyncQueue) -> None:
     assert [row.id for row in page.items] == [outcome.id]
     assert queue.count(EVERYTHING) == {"pending": 1}
     assert queue.get(new_id()) is None
+    assert [blocker.code for blocker in queue.explain(outcome.id)] == ["queue_unserved"]
 
 
 def test_a_bulk_is_one_transaction_with_outcomes_in_order(queue: SyncQueue) -> None:

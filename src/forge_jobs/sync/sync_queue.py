@@ -20,8 +20,9 @@ from forge_jobs.runtime.routing import DefaultRouter, Router, fill
 from forge_jobs.storage.error import NotFound, WaitTimeout
 from forge_jobs.storage.lifecycle import FINISHED
 from forge_jobs.storage.open import DEFAULT_URL, masked, open_storage
-from forge_jobs.storage.protocol import PYTHON, Storage
+from forge_jobs.storage.protocol import PYTHON, STALE_AFTER, Storage
 from forge_jobs.storage.types.answers import CancelOutcome, RetryOutcome
+from forge_jobs.storage.types.blocker import Blocker
 from forge_jobs.storage.types.event import Actor
 from forge_jobs.storage.types.job import EnqueueOutcome, EnqueueRequest, JobDetail, JobFilter, Page
 from forge_jobs.sync.background import BackgroundStore
@@ -132,6 +133,10 @@ class SyncQueue:
     def get(self, job_id: str) -> JobDetail | None:
         """Everything about one job; None if there is none."""
         return self._store.call(lambda storage: storage.jobs.get(JobId(job_id)))
+
+    def explain(self, job_id: str, *, stale_after: timedelta = STALE_AFTER) -> Sequence[Blocker]:
+        """Why the job does not run at the moment, most final first; see `JobStore.explain`."""
+        return self._store.call(lambda storage: storage.jobs.explain(JobId(job_id), stale_after=stale_after))
 
     def list_jobs(
         self, chosen: JobFilter, *, limit: int = 50, cursor: str | None = None, with_total: bool = True

@@ -12,7 +12,7 @@ ERROR_LENGTH = 200
 
 def span_us(us: int) -> str:
     """The same of microseconds."""
-    return span(timedelta(microseconds=us))
+    return span(timedelta(microseconds=max(us, 0)))
 
 
 def at(instant: datetime | int) -> str:

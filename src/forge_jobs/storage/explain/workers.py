@@ -126,8 +126,8 @@ def _kind_unserved(workers: Sequence[Worker], kind: str) -> Blocker:
     versions = sorted({worker.info.version for worker in workers})
     return Blocker(
         code=BlockerCode.KIND_UNSERVED,
-        text=f"no live worker of the queue has a handler for kind {kind}; {count(len(workers), 'worker')} "
-        f"({called(workers)}) of version {names(versions)} serve it.",
+        text=f"no live worker of the queue has a handler for kind {kind}; it is served by {called(workers)}, version "
+        f"{names(versions)}.",
         remedy=f"deploy a handler for {kind}, or delete its jobs",
     )
 

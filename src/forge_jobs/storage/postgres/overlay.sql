@@ -339,14 +339,17 @@ SELECT host_id, queue, count(*) FROM forge_jobs WHERE status = 'in_progress' GRO
 SELECT id, started_at FROM forge_jobs WHERE status = 'in_progress' AND queue = :queue ORDER BY started_at LIMIT 1
 
 -- name: count_ahead
--- Per kind, as claims read them; no more than `:limit` of each. In all, and of the kind with the most.
-SELECT coalesce(sum(ahead), 0)::bigint, coalesce(max(ahead), 0)::bigint FROM (
+-- Per kind, as claims read them; no more than `:limit` of each. In all, and of the kind with the most. The order keeps the
+-- planner from reading all of a kind into a bitmap first, and MATERIALIZED from counting twice.
+WITH counted AS MATERIALIZED (
   SELECT (SELECT count(*) FROM (
     SELECT 1 FROM forge_jobs
     WHERE queue = :queue AND kind = k.value AND ready = 1 AND alone = 0
       AND (priority, scheduled_at, id) < (:priority, :scheduled_at, :id)
-      AND (expires_at IS NULL OR expires_at > :now) LIMIT :limit) AS h) AS ahead
-  FROM json_each(:kinds) AS k) AS counted
+      AND (expires_at IS NULL OR expires_at > :now)
+    ORDER BY priority, scheduled_at, id LIMIT :limit) AS h) AS ahead
+  FROM json_each(:kinds) AS k)
+SELECT coalesce(sum(ahead), 0)::bigint, coalesce(max(ahead), 0)::bigint FROM counted
 
 -- name: heads_ahead
 -- Up to `:limit` of each kind, in claim order.
@@ -381,10 +384,11 @@ WITH RECURSIVE present (kind) AS (
   FROM present WHERE present.kind IS NOT NULL)
 SELECT kind FROM present WHERE kind IS NOT NULL
 UNION
-SELECT kind FROM (SELECT kind FROM forge_jobs WHERE queue = :queue AND ready = 1 AND alone = 1 LIMIT :limit) AS alone
+SELECT kind FROM (SELECT kind FROM forge_jobs WHERE queue = :queue AND ready = 1 AND alone = 1
+                  ORDER BY kind, priority, scheduled_at, id LIMIT :limit) AS alone
 UNION
 SELECT kind FROM (SELECT kind FROM forge_jobs WHERE queue = :queue AND ready = 0 AND scheduled_at <= :now
-                  LIMIT :limit) AS due
+                  ORDER BY scheduled_at LIMIT :limit) AS due
 ORDER BY 1
 
 -- name: kinds_that_wait

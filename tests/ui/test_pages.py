@@ -58,6 +58,12 @@ async def test_every_page_shows_what_is_in_the_store(page: Watched) -> None:
             await expect(page.page.locator("main")).to_contain_text(text)
 
 
+async def test_scheduled_jobs_are_those_to_come(page: Watched) -> None:
+    await page.go("/scheduled")
+    await expect(page.page.locator("tbody tr")).to_have_count(6)
+    await expect(page.page.locator("main")).not_to_contain_text("ledger.close")
+
+
 async def test_pages_fit_a_phone_and_keep_their_menu(browser: Browser, url: str) -> None:
     for width in (390, 320):
         context = await browser.new_context(viewport={"width": width, "height": 844}, color_scheme="dark")

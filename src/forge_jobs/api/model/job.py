@@ -129,8 +129,8 @@ class JobsQuery(Asked):
     schedule: str | None = Field(default=None, description="The schedule that made it.")
     order: Literal["newest", "scheduled", "future", "completed"] = Field(
         default="newest",
-        description="`newest` enqueued first; `scheduled` soonest first; `future` the same of pending jobs whose time has "
-        "not come, with a null `total` if more than `queue` is given; `completed` latest ended first.",
+        description="`newest` enqueued first; `scheduled` soonest first; `future` the same of pending jobs whose time "
+        "has not come, with a null `total` if more than `queue` is given; `completed` latest ended first.",
     )
     limit: Limit = 50
     cursor: Cursor | None = None

@@ -42,7 +42,7 @@ SHOWN = {
     "/queues/mail": ["Slots at most", "Throughput"],
     "/limits": ["smtp", "50 of 50"],
     "/workers": ["alpha", "No live worker serves queue billing"],
-    "/schedules": ["nightly", "30 2 * * *", "Europe/Berlin"],
+    "/schedules": ["nightly", "At 02:30 every day", "30 2 * * *", "Europe/Berlin"],
     "/schedules/nightly": ["02:30:00", "report.build"],
     "/metrics": ["Throughput", "Worker processes"],
     "/store": ["sqlite", "Durability", "full"],

@@ -91,6 +91,11 @@ class CronExpr:
     """Whether it means the wall clock, else it follows elapsed time."""
     _six: str = field(default="", repr=False, compare=False)
 
+    @property
+    def in_words(self) -> str:
+        """What it says, in English: `At 02:30 every day`."""
+        return CronSim(self._six, datetime(2000, 1, 1)).explain()  # noqa: DTZ001  # a reading, not an instant
+
     def next_after(self, after: datetime) -> datetime | None:
         """The first instant after `after`, in UTC; None if there is none."""
         return next((fire.at for fire in self.fires(after)), None)

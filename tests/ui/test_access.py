@@ -110,6 +110,7 @@ async def test_what_was_read_stays_while_the_server_is_away(view: Page, tmp_path
 
 
 async def test_axe_finds_nothing_serious_in_light_and_dark(browser: Browser, url: str) -> None:
+    assert AXE.exists(), "axe-core is not there: the build of the dashboard brings it (cd ui && npm ci)"
     axe = AXE.read_text()
     found: list[str] = []
     for scheme in ("light", "dark"):

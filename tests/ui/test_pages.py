@@ -42,7 +42,7 @@ SHOWN = {
     "/queues/mail": ["Slots at most", "Throughput"],
     "/limits": ["smtp", "50 of 50"],
     "/workers": ["alpha", "No live worker serves queue billing"],
-    "/schedules": ["nightly", "30 2 * * *", "Europe/Berlin"],
+    "/schedules": ["nightly", "At 02:30 every day", "30 2 * * *", "Europe/Berlin"],
     "/schedules/nightly": ["02:30:00", "report.build"],
     "/metrics": ["Throughput", "Worker processes"],
     "/store": ["sqlite", "Durability", "full"],
@@ -56,6 +56,12 @@ async def test_every_page_shows_what_is_in_the_store(page: Watched) -> None:
         await expect(page.page.locator("main h1")).to_contain_text(title)
         for text in SHOWN[place]:
             await expect(page.page.locator("main")).to_contain_text(text)
+
+
+async def test_scheduled_jobs_are_those_to_come(page: Watched) -> None:
+    await page.go("/scheduled")
+    await expect(page.page.locator("tbody tr")).to_have_count(6)
+    await expect(page.page.locator("main")).not_to_contain_text("ledger.close")
 
 
 async def test_pages_fit_a_phone_and_keep_their_menu(browser: Browser, url: str) -> None:

@@ -405,3 +405,15 @@ def test_the_newest_of_very_many_is_found_at_once() -> None:
     found = expr.newest(at("1990-01-01"), at("2025-12-31"), 3)
     assert [fire.at for fire in found] == [at("2025-01-31T22:57"), at("2025-01-31T22:58"), at("2025-01-31T22:59")]
     assert datetime.now(UTC) - began < timedelta(seconds=5)
+
+
+@pytest.mark.parametrize(
+    ("expr", "words"),
+    [
+        ("30 2 * * *", "At 02:30 every day"),
+        ("*/10 * * * * *", "Every 10th second of every minute"),
+        ("@monthly", "At 00:00 on the first day of every month"),
+    ],
+)
+def test_an_expression_says_in_words_what_it_means(expr: str, words: str) -> None:
+    assert parse(expr).in_words == words

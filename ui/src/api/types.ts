@@ -122,7 +122,7 @@ export type Schedule = {
   name: string
   kind: string
   expr: string
-  describe?: string | null
+  in_words: string | null
   payload: unknown
   queue: string | null
   zone: string

@@ -1,5 +1,5 @@
 import { useLocation } from 'wouter'
-import { useMay, useOverview } from '../api/queries'
+import { useMe, useOverview } from '../api/queries'
 import type { Counts } from '../api/types'
 import { compact } from '../lib/format'
 import { Icon, type IconName } from '../parts/icons'
@@ -24,7 +24,7 @@ export const PLACES: Place[] = [
 export function Nav({ onGo }: { onGo: () => void }) {
   const [here] = useLocation()
   const counts = useOverview().data?.counts
-  const admin = useMay('admin') // a read-only server still shows its audit to an admin; the page says what it may
+  const admin = useMe().data?.role === 'admin' // also of a server that is read-only
   return (
     <nav aria-label="Pages">
       {[0, 1, 2].map((group) => (

@@ -1,5 +1,5 @@
 import { useEffect, useId, useRef, useState } from 'react'
-import { useKinds, useQueues } from '../api/queries'
+import { useKinds, useMe, useQueues } from '../api/queries'
 import { address, navigate } from '../lib/hash_router'
 import { quoted } from '../lib/job_search'
 import { Icon, type IconName } from '../parts/icons'
@@ -16,6 +16,7 @@ export function Palette({ close }: { close: () => void }) {
   const [at, setAt] = useState(0)
   const element = useRef<HTMLDialogElement>(null)
   const list = useId()
+  const admin = useMe().data?.role === 'admin'
   const queues = useQueues().data?.items ?? []
   const kinds = useKinds().data?.items ?? []
 
@@ -23,7 +24,7 @@ export function Palette({ close }: { close: () => void }) {
 
   const word = wanted.trim().toLowerCase()
   const all: Target[] = [
-    ...PLACES.map((place) => ({ key: place.path, name: place.name, what: 'page', icon: place.icon, to: place.path })),
+    ...PLACES.filter((place) => admin || !place.admin).map((place) => ({ key: place.path, name: place.name, what: 'page', icon: place.icon, to: place.path })),
     ...queues.map((queue) => ({ key: `q ${queue.name}`, name: queue.name, what: 'queue', icon: 'queues' as const, to: `/queues/${encodeURIComponent(queue.name)}` })),
     ...[...new Set(kinds.map((one) => one.kind))].map((kind) => ({ key: `k ${kind}`, name: kind, what: 'kind', icon: 'jobs' as const, to: address('/jobs', { q: `kind:${quoted(kind)}` }) })),
   ]

@@ -127,9 +127,10 @@ class JobsQuery(Asked):
     process: str | None = Field(default=None, description="The host id or process id that runs it.")
     parent: str | None = Field(default=None, description="The id of the job that enqueued it.")
     schedule: str | None = Field(default=None, description="The schedule that made it.")
-    order: Literal["newest", "scheduled", "completed"] = Field(
+    order: Literal["newest", "scheduled", "future", "completed"] = Field(
         default="newest",
-        description="`newest` enqueued first; `scheduled` soonest first; `completed` latest ended first.",
+        description="`newest` enqueued first; `scheduled` soonest first; `future` the same of pending jobs whose time "
+        "has not come, with a null `total` if more than `queue` is given; `completed` latest ended first.",
     )
     limit: Limit = 50
     cursor: Cursor | None = None

@@ -200,7 +200,8 @@ class ScheduleSettings(Shown):
 
 class Schedule(ScheduleSettings):
     """A schedule. `edited` are settings that operators changed, `differences` those that differ from code.
-    `undeclared`: no live worker declares it any more. `why_silent`: why it does not fire, if it does not."""
+    `in_words` is what its expression says. `undeclared`: no live worker declares it any more. `why_silent`: why it does
+    not fire, if it does not."""
 
     name: str
     state: str
@@ -215,6 +216,7 @@ class Schedule(ScheduleSettings):
     created_at: datetime
     updated_at: datetime
     updated_by: str | None
+    in_words: str | None
     undeclared: bool
     why_silent: str | None
     next_fires: list[Fire]
@@ -243,9 +245,10 @@ class PreviewSchedule(Given):
 
 
 class Fires(Shown):
-    """The next ticks."""
+    """The next ticks, and what the expression says."""
 
     items: list[Fire]
+    in_words: str
 
 
 class RateLimit(Shown):

@@ -38,8 +38,9 @@ async def list_schedules(call: Caller) -> Json:
 @endpoint(router, "POST", "/schedules/preview", role=Role.READ, answer=Fires, tag="schedules", changes=False)
 async def preview(call: Caller, body: PreviewSchedule) -> Json:
     """When an expression would fire. Nothing is stored."""
-    fires = parse(body.expr, body.zone, body.gap, body.fold).preview(call.now, body.n)
-    return Json({"items": [fire_view(fire) for fire in fires]})
+    asked = parse(body.expr, body.zone, body.gap, body.fold)
+    fires = asked.preview(call.now, body.n)
+    return Json({"items": [fire_view(fire) for fire in fires], "in_words": asked.in_words})
 
 
 @endpoint(router, "GET", "/schedules/{name}", role=Role.READ, answer=ScheduleModel, tag="schedules")
@@ -93,8 +94,9 @@ async def describe(call: Call, schedules: list[Schedule]) -> list[dict[str, Any]
 def _shown(call: Call, schedule: Schedule, *, lost: bool, led: bool) -> dict[str, Any]:
     try:
         fires = fires_after(schedule.settings, call.now, FIRES_SHOWN) if schedule.settings.enabled else []
+        in_words = parse(schedule.settings.expr, schedule.settings.zone).in_words
     except InvalidInput:  # its expression cannot be read any more; its state says so
-        fires = []
+        fires, in_words = [], None
     shown = schedule_view(schedule)
     shown["payload"] = redact(shown["payload"])
     for difference in [shown["differences"].get("payload")]:
@@ -102,6 +104,7 @@ def _shown(call: Call, schedule: Schedule, *, lost: bool, led: bool) -> dict[str
             difference.update(declared=redact(difference["declared"]), stored=redact(difference["stored"]))
     return {
         **shown,
+        "in_words": in_words,
         "undeclared": lost,
         "why_silent": why_silent(schedule, led=led),
         "next_fires": [fire_view(fire) for fire in fires],

@@ -29,9 +29,15 @@ LIST_QUEUES = statement("list_queues")
 
 _STATUSES: Final[Mapping[JobOrder, tuple[JobStatus, ...]]] = {
     JobOrder.SCHEDULED: (JobStatus.PENDING, JobStatus.FAILED),
+    JobOrder.FUTURE: (JobStatus.PENDING,),
     JobOrder.COMPLETED: (JobStatus.DONE, JobStatus.DEAD),
 }
 """Which jobs an order is of."""
+_HEADS: Final = {
+    JobOrder.SCHEDULED: (LIST_DUE, LIST_DUE_ALONE, LIST_FUTURE),
+    JobOrder.FUTURE: (LIST_FUTURE,),
+    JobOrder.COMPLETED: (LIST_FINISHED,),
+}
 _COUNTED: Final = frozenset({"queues", "statuses"})
 _SCHEDULED_AT, _COMPLETED_AT = 11, 14
 """Their places in a row."""
@@ -57,8 +63,18 @@ def list_page(tx: Tx, chosen: JobFilter, order: JobOrder, limit: int, after: Pla
         rows = _merged(tx, chosen, params, order, limit + 1, after)
     items = tuple(job_row(row) for row in rows[:limit])
     more = write_cursor(asked, order, rows[limit - 1]) if len(rows) > limit else None
-    total = sum(count_by_status(tx, chosen).values()) if with_total else None
+    total = _total(tx, chosen, order) if with_total else None
     return Page(items=items, next_cursor=more, total=total)
+
+
+def _total(tx: Tx, chosen: JobFilter, order: JobOrder) -> int | None:
+    """How many jobs the list has. Future ones are counted by queue; with any other filter nobody counts them."""
+    if order is not JobOrder.FUTURE:
+        return sum(count_by_status(tx, chosen).values())
+    if chosen.statuses and replace(chosen, queues=None, statuses=None).is_everything:
+        counts = read_counts(tx)
+        return sum(own.scheduled for queue, own in counts.items() if chosen.queues is None or queue in chosen.queues)
+    return 0 if not chosen.statuses else None
 
 
 def count_by_status(tx: Tx, chosen: JobFilter) -> dict[str, int]:
@@ -99,7 +115,7 @@ def read_cursor(cursor: str | None, chosen: JobFilter, order: JobOrder) -> Place
 
 def write_cursor(chosen: JobFilter, order: JobOrder, row: Row) -> str:
     """A cursor that goes on behind this row, in this list alone."""
-    at = {JobOrder.NEWEST: "", JobOrder.SCHEDULED: row[_SCHEDULED_AT], JobOrder.COMPLETED: row[_COMPLETED_AT]}[order]
+    at = "" if order is JobOrder.NEWEST else row[_COMPLETED_AT if order is JobOrder.COMPLETED else _SCHEDULED_AT]
     text = f"j2:{_mark(chosen, order)}:{at}:{row[0]}"
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
@@ -118,12 +134,11 @@ def _merged(
     many jobs there are."""
     queues = [row[0] for row in tx.rows(LIST_QUEUES)] if chosen.queues is None else dict.fromkeys(chosen.queues)
     more = {**params, "limit": limit, "at": after and after.at, "before": after and after.id}
-    names = (LIST_FINISHED,) if order is JobOrder.COMPLETED else (LIST_DUE, LIST_DUE_ALONE, LIST_FUTURE)
     heads = [
         tx.rows(name, {**more, "queue": queue, "status": status})
         for queue in queues
         for status in chosen.statuses or ()
-        for name in names
+        for name in _HEADS[order]
     ]
     column, latest_first = (_COMPLETED_AT, True) if order is JobOrder.COMPLETED else (_SCHEDULED_AT, False)
     return list(islice(heapq.merge(*heads, key=lambda row: (row[column], row[0]), reverse=latest_first), limit))

@@ -277,11 +277,12 @@ class JobChange:
 
 
 class JobOrder(StrEnum):
-    """Orders of a list: `newest` enqueued first; `scheduled` soonest first, for jobs that wait; `completed` latest
-    ended first, for jobs that ended."""
+    """Orders of a list: `newest` enqueued first; `scheduled` soonest first, for jobs that wait; `future` the same of
+    pending ones whose time has not come; `completed` latest ended first, for jobs that ended."""
 
     NEWEST = "newest"
     SCHEDULED = "scheduled"
+    FUTURE = "future"
     COMPLETED = "completed"
 
 

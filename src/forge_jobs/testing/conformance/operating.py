@@ -76,6 +76,19 @@ class TestOrders:
         assert [row.id for row in (*first.items, *rest.items)] == [due.id, soon.id, late.id]
         assert (first.total, rest.next_cursor) == (3, None)
 
+    async def test_future_jobs_alone_however_many_are_due(self, storage: Storage) -> None:
+        await add_many(storage, 3)
+        late = await storage.jobs.enqueue(EnqueueRequest("k", queue="a", delay=60))
+        soon = await storage.jobs.enqueue(EnqueueRequest("k", queue="b", delay=30))
+        first = await storage.jobs.list_jobs(JobFilter(), limit=1, order=JobOrder.FUTURE)
+        rest = await storage.jobs.list_jobs(JobFilter(), limit=1, cursor=first.next_cursor, order=JobOrder.FUTURE)
+        assert [row.id for row in (*first.items, *rest.items)] == [soon.id, late.id]
+        assert (first.total, rest.next_cursor) == (2, None)
+        for chosen, total in (
+            (JobFilter(queues=("a",)), 1), (JobFilter(statuses=("dead",)), 0), (JobFilter(kinds=("k",)), None)
+        ):  # fmt: skip
+            assert (await storage.jobs.list_jobs(chosen, order=JobOrder.FUTURE)).total == total
+
     async def test_ended_jobs_by_their_end_latest_first(self, storage: Storage, clock: ManualClock) -> None:
         ended = []
         for _ in range(3):

@@ -21,7 +21,7 @@ const PER_PAGE = 50
 type Props = {
   view: keyof typeof COLUMNS
   filter: JobFilter
-  order?: 'newest' | 'scheduled' | 'completed'
+  order?: 'newest' | 'scheduled' | 'future' | 'completed'
   actions: Action[]
   empty: React.ReactNode
 }

@@ -6,17 +6,17 @@ import { PageHead } from '../../parts/page_head'
 import { JobList, NoJobs } from './job_list'
 import { SearchField } from './search_field'
 
-/** Waiting jobs, soonest due first. */
+/** Jobs whose time has not come, soonest first. */
 export function Scheduled() {
   const counts = useOverview().data?.counts
   const [line, search] = useLine()
   return (
     <>
-      <PageHead title="Scheduled" note={counts && `${counted(counts.scheduled, 'job')} with a time to come${counts.ready ? `, behind ${counted(counts.ready, 'job')} that could run now` : ''}`} />
+      <PageHead title="Scheduled" note={counts && `${counted(counts.scheduled, 'job')} with a time to come`} />
       <SearchField line={line} search={search} />
       <JobList
         view="scheduled"
-        order="scheduled"
+        order="future"
         filter={{ ...readSearch(line).filter, status: ['pending'] }}
         actions={['run_now', 'cancel', 'delete']}
         empty={<NoJobs title="Nothing waits">Jobs that are added with a delay or a time to run at wait here.</NoJobs>}

@@ -70,9 +70,9 @@ export function ScheduleForm({ schedule, close }: { schedule: Schedule | null; c
   const [busy, setBusy] = useState(false)
   const [failed, setFailed] = useState<Problem | null>(null)
   const asked = useRested({ expr: draft.expr, zone: draft.zone, gap: draft.gap, fold: draft.fold })
-  const preview = useQuery<Listed<Fire>, Problem>({
+  const preview = useQuery<Listed<Fire> & { in_words: string }, Problem>({
     queryKey: ['preview', asked],
-    queryFn: () => post<Listed<Fire>>('schedules/preview', { ...asked, n: 6 }),
+    queryFn: () => post<Listed<Fire> & { in_words: string }>('schedules/preview', { ...asked, n: 6 }),
     retry: false,
     staleTime: 30_000,
   })
@@ -139,6 +139,7 @@ export function ScheduleForm({ schedule, close }: { schedule: Schedule | null; c
         </div>
         <div className="preview" aria-live="polite">
           <h3>Next ticks</h3>
+          {preview.data && !exprFault && !zoneFault && <p>{preview.data.in_words}</p>}
           {preview.data && !exprFault && !zoneFault ? <Fires fires={preview.data.items} zone={draft.zone} /> : <p className="faint">{exprFault || zoneFault ? 'None, as the expression cannot be read' : '…'}</p>}
         </div>
         <div className="fields">

@@ -54,7 +54,7 @@ export function Schedules() {
 export function When({ schedule }: { schedule: Schedule }) {
   return (
     <span className="when">
-      {schedule.describe && <Text>{schedule.describe}</Text>} <code className={schedule.describe ? 'faint' : ''}><Text>{schedule.expr}</Text></code> <span className="faint"><Text>{schedule.zone}</Text></span>
+      {schedule.in_words && <Text>{schedule.in_words}</Text>} <code className={schedule.in_words ? 'faint' : ''}><Text>{schedule.expr}</Text></code> <span className="faint"><Text>{schedule.zone}</Text></span>
     </span>
   )
 }

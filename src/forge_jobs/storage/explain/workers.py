@@ -108,8 +108,8 @@ def blockers_of_settings(facts: QueueFacts) -> list[Blocker]:
 
 def queue_unserved(facts: QueueFacts) -> Blocker:
     queue, last = facts.settings.name, facts.last_served
-    one = facts.live_processes == 1
-    others = f"; {count(facts.live_processes, 'live worker')} serve{'s' if one else ''} other queues" if facts.live_processes else ""
+    workers = facts.live_processes
+    others = f"; {count(workers, 'live worker')} serve{'s' if workers == 1 else ''} other queues" if workers else ""
     if last is None:
         who = "; no worker that is remembered ever did"
     else:

@@ -30,7 +30,6 @@ from forge_jobs import (
 from forge_jobs.clock import SystemClock
 
 CLOCK_AHEAD = "FORGE_TEST_CLOCK_AHEAD_S"
-WHOLE = frozenset({"slots", "max_crashes", "max_attempts", "payload_max"})
 
 
 def main() -> NoReturn:
@@ -83,8 +82,12 @@ async def work(asked: argparse.Namespace) -> int:
 
 def from_environment(kind: Any, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """The fields of a configuration that the environment names."""
-    found = {field.name: environment.get(f"FORGE_{field.name.upper()}") for field in fields(kind)}
-    return {name: int(text) if name in WHOLE else float(text) for name, text in found.items() if text is not None}
+    found = {field: environment.get(f"FORGE_{field.name.upper()}") for field in fields(kind)}
+    return {
+        field.name: int(text) if field.type == "int" else float(text)
+        for field, text in found.items()
+        if text is not None
+    }
 
 
 if __name__ == "__main__":

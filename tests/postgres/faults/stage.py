@@ -198,6 +198,10 @@ class Load:
         self._over.set()
         await asyncio.wait_for(asyncio.gather(*self._callers), HEALED_S)
 
+    def give_up(self) -> None:
+        for caller in self._callers:
+            caller.cancel()
+
     async def put(self, count: int) -> None:
         """So many jobs, at once."""
         await asyncio.gather(*(self._put() for _ in range(count)))
@@ -216,6 +220,7 @@ class Load:
                 self.acknowledged[request.id] = await self._storage.jobs.enqueue(request)
             except (Busy, OutcomeUnknown, StoreUnavailable) as error:
                 self.errors[type(error).__name__] += 1
+                await asyncio.sleep(0)  # what refuses at once must not keep the loop from all else
 
 
 @asynccontextmanager
@@ -223,5 +228,9 @@ async def loaded(stage: Stage, **load: Any) -> AsyncIterator[Load]:
     """Callers on a store of their own, at work within the block; at its end every job of theirs is acknowledged."""
     async with stage.caller() as storage:
         made = Load(storage, **load).start()
-        yield made
+        try:
+            yield made
+        except BaseException:  # the test failed: on a closed store its callers would go round for ever
+            made.give_up()
+            raise
         await made.stop()

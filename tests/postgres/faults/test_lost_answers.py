@@ -30,7 +30,7 @@ from forge_jobs.testing.postgres import Server
 
 from .stage import HEALED_S, QUICK, Stage, loaded, staged
 
-CLAIM = b'"alone_kinds"'
+CLAIM = b'"slots":["'
 """A word of every claim on the wire."""
 SLOW_HEART = replace(QUICK, heartbeat_s=1.0, stale_s=20.0, supervisor_s=60.0)
 

@@ -59,6 +59,6 @@ def test_a_stopped_demo_leaves_no_process_and_no_file_behind(tmp_path: Path) -> 
         last = demo.stdout.read()
     assert demo.wait() == 128 + signal.SIGINT
     assert "stopped" in last
-    assert len(children) == 3
+    assert len(children) == 4  # upstream, dashboard, two workers
     assert not psutil.wait_procs(children, timeout=0)[1]
     assert list(tmp_path.iterdir()) == []

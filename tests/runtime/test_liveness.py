@@ -15,7 +15,7 @@ from forge_jobs.ids import JobId
 from forge_jobs.runtime.cancel import CancelReason
 from forge_jobs.storage.sqlite.turnstile import Turnstile
 from forge_jobs.storage.types.finalize import Crashed, ErrorText
-from forge_jobs.storage.types.process import ProcessState
+from forge_jobs.storage.types.process import BeatAnswer, ProcessState
 from forge_jobs.testing.cluster import until
 from forge_jobs.testing.factories import make_claim
 
@@ -268,3 +268,21 @@ async def test_a_kind_whose_first_crash_is_its_last_always_runs_alone(world: Wor
     for job_id in ids:
         await world.when(job_id, "done")
     assert at_once == [0] * 16
+
+
+async def test_a_beat_that_finds_a_job_over_by_its_own_transaction_does_not_call_it_lost(world: World) -> None:
+    seen: list[bool] = []
+
+    @world.handlers.handler("probe")
+    async def probe(ctx: JobCtx) -> None:
+        async with ctx.transaction():
+            pass
+        run = ctx._run
+        lost = BeatAnswer(lost=frozenset([run.claimed]), cancel_requested=frozenset(), strays=frozenset())
+        run.env.heartbeat._apply(lost)
+        seen.append(ctx.cancel.is_cancelled)
+
+    runtime = await world.work(slots=1)
+    await world.when(await world.put("probe"), "done")
+    await until(lambda: seen == [False])
+    assert runtime.env.health.counts["lost"] == 0

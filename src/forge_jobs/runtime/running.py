@@ -47,6 +47,7 @@ class Run:
         "cancel",
         "claimed",
         "committed",
+        "committing",
         "concluded",
         "ended_by",
         "env",
@@ -89,6 +90,8 @@ class Run:
         """What the handler logged, if it did."""
         self.transaction: HandlerTransaction | None = None
         """The one that is open."""
+        self.committing = False
+        """The commit of a transaction that ends the job is under way: the store may know already that it is over."""
         self.committed = False
         """A transaction of the handler's has ended the job: it is done, whatever the handler does now."""
         self.concluded: FinalizeOutcome | None = None

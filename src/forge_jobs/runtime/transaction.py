@@ -75,9 +75,13 @@ class HandlerTransaction:
         self._run.transaction = None
         if error is not None:
             return await self._stack.__aexit__(kind, error, trace)
-        async with self._stack:
-            await self._open.commit(self._run.job.id, self._run.job.fence, finish=self._finish)
-            self._run.committed = self._run.committed or self._finish
+        self._run.committing = self._finish
+        try:
+            async with self._stack:
+                await self._open.commit(self._run.job.id, self._run.job.fence, finish=self._finish)
+                self._run.committed = self._run.committed or self._finish
+        finally:
+            self._run.committing = False
         return None
 
     @property

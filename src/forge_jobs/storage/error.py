@@ -134,8 +134,10 @@ class NotFound(StorageError):
 class ReadOnly(StorageError):
     """The store was opened with `read_only`; nothing was changed."""
 
-    def __init__(self) -> None:
-        super().__init__("this store was opened to be looked at only (read_only); nothing was changed")
+    def __init__(
+        self, message: str = "this store was opened to be looked at only (read_only); nothing was changed"
+    ) -> None:
+        super().__init__(message)
 
 
 class NoTransaction(StorageError):

@@ -173,8 +173,9 @@ class Heartbeat:
         running = self.env.running
         for claimed in answer.lost:
             run = running.get(claimed)
-            if run is not None and not self.env.exchanger.knows_outcome(claimed):
-                run.lose()
+            if run is None or run.committing or run.committed or self.env.exchanger.knows_outcome(claimed):
+                continue  # it may be over by its owner's own word; if not, the next beat says so again
+            run.lose()
         for run in running:
             if run.job.id in answer.cancel_requested:
                 run.cancel_by_user()

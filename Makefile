@@ -26,8 +26,8 @@ dashboard: .venv/.ready     ## compile the dashboard anew if its sources changed
 		$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
 
 test: .venv/.ready check-system dashboard lint types layers    ## set up, then run every check
-	$(BIN)/pytest -q -m "not slow" -n 2 --dist loadfile --ignore tests/process --ignore tests/demo --ignore tests/bench
-	$(BIN)/pytest -q -m "not slow" tests/process tests/demo tests/bench
+	$(BIN)/pytest -q -m "not slow" -n 2 --dist loadfile --ignore tests/process --ignore tests/demo
+	$(BIN)/pytest -q -m "not slow" tests/process tests/demo
 
 slow: .venv/.ready check-system    ## the long proofs in full
 	$(BIN)/pytest -q -m slow --timeout 3600

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,7 @@ async def test_workers_outlive_a_server_that_is_down_for_longer_than_the_stale_t
     server = durable_server()
     async with staged(tmp_path, server.new_database()) as stage:
         with stage.workers(2) as cluster:
+            await until(lambda: both_are_up(stage), within_s=HEALED_S)
             through = await put(stage.storage, "brief", 8.0)
             heeding = await put(stage.storage, "long", 60)
             await until(lambda: len(stage.read("start")) == 2, within_s=HEALED_S)
@@ -89,6 +91,12 @@ async def test_workers_outlive_a_server_that_is_down_for_longer_than_the_stale_t
         assert stage.runs()[through] == 1, "it did not heed the signal, and ended while the fence was still its own"
         assert load.errors.keys() <= {"StoreUnavailable"}
         stage.account(load)
+
+
+async def both_are_up(stage: Stage) -> bool:
+    """Whether both workers have started: a server that is gone before ends them."""
+    found = await stage.storage.processes.list(timedelta(seconds=30))
+    return sum(row.live for row in found) == 2
 
 
 async def owner_of(stage: Stage, cluster: Cluster, job_id: str) -> str:

@@ -7,6 +7,7 @@ sampled; failures, throttles and releases are always kept per job.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import Collection, Sequence
@@ -45,6 +46,7 @@ class SqlEvents:
         self._buffer: deque[JobEvent] = deque()
         self._counts: Counter[tuple[int, str, str, str]] = Counter()
         self._latest_us = 0
+        self._flushing = asyncio.Lock()
         self._second = 0
         self._kept_this_second = 0
         self.dropped = 0
@@ -89,6 +91,10 @@ class SqlEvents:
             self._counts.update([(minute, word, job.queue, job.kind) for job in jobs[keep:]])
 
     async def flush(self) -> int:
+        async with self._flushing:  # who flushes finds written what another flush took before
+            return await self._flush()
+
+    async def _flush(self) -> int:
         counted = [
             JobEvent(min(self._latest_us, minute + _MINUTE_US - 1), type, queue, kind, count=n)
             for (minute, type, queue, kind), n in self._counts.items()

@@ -19,7 +19,7 @@ LOAD: Final = 3_000_000
 """Rounds of pure Python in a job: about 0.2 s."""
 JOBS: Final = 6
 WANTED: Final = 1.5
-"""How much faster two slots must be than one. On two idle cores it is 1.9."""
+"""How much faster two slots must be than one. On two idle cores it is about 2; others may use them."""
 TRIES: Final = 4
 
 

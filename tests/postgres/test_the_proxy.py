@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import socket
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
@@ -13,9 +18,9 @@ import pytest
 from psycopg import generators
 
 from forge_jobs.testing.cluster import until
-from forge_jobs.testing.fault_proxy import FaultProxy
+from forge_jobs.testing.fault_proxy import FaultProxy, address_of
 from forge_jobs.testing.postgres import Server
-from forge_jobs.testing.throwaway import reserved_port
+from forge_jobs.testing.throwaway import LOOPBACK, reserved_port
 
 SLOW_COMMIT = """
 CREATE TABLE kept (n int);
@@ -52,6 +57,10 @@ def clients_of(database: str) -> int:
         "AND backend_type = 'client backend'",
     )
     return int(count)
+
+
+async def knocked(proxy: FaultProxy, before: int) -> None:
+    await until(lambda: proxy.traffic.connections > before, what="a client that comes")
 
 
 # Without a fault
@@ -305,3 +314,27 @@ def test_nothing_of_it_stays(server: Server) -> None:
     connection.close()
     with pytest.raises(psycopg.OperationalError, match="refused"):
         psycopg.connect(url)
+
+
+@pytest.mark.filterwarnings("error")
+async def test_a_client_that_comes_in_the_moment_of_a_refusal_leaves_no_socket_open(server: Server) -> None:
+    """Warnings are errors here, so one that is left is one."""
+    ended = threading.Event()
+
+    def knock(port: int) -> None:
+        while not ended.is_set():
+            with suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=5):
+                pass
+
+    with FaultProxy(server.url) as proxy, ThreadPoolExecutor(2) as clients:
+        _, port = address_of(proxy.url_through(server.url))
+        knocking = [clients.submit(knock, port) for _ in range(2)]
+        for _ in range(5):
+            before = proxy.traffic.connections
+            await knocked(proxy, before)
+            proxy.refuse()
+            proxy.accept()
+        ended.set()
+        for client in knocking:
+            client.result()
+    gc.collect()

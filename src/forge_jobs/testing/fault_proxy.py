@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 CONTROL_LIMIT_S: Final = 5.0
 POSTGRES_PORT: Final = 5432
+BACKLOG: Final = 100
 MOST_UNDERWAY: Final = 1_000
 """How many messages one connection may have underway in one direction before the proxy stops reading."""
 
@@ -83,7 +84,7 @@ class FaultProxy:
         self._faults = _Faults()
         self._connections = 0
         self._open: set[asyncio.Task[None]] = set()
-        self._listening: asyncio.Server | None = None
+        self._listening: socket.socket | None = None
 
     def __enter__(self) -> Self:
         with ExitStack() as opened:
@@ -201,29 +202,35 @@ class FaultProxy:
         await asyncio.gather(*cut, return_exceptions=True)
 
     async def _listen(self) -> None:
+        """Accept connections: without `asyncio.Server`, which loses a socket when it is closed while it accepts one."""
         if self._listening is None:
-            self._listening = await asyncio.start_server(self._welcome, LOOPBACK, self._port)
+            self._listening = socket.create_server((LOOPBACK, self._port), backlog=BACKLOG)
+            self._listening.setblocking(False)
+            self._loop.add_reader(self._listening, self._welcome, self._listening)
 
     def _stop_listening(self) -> None:
         if self._listening is not None:
+            self._loop.remove_reader(self._listening)
             self._listening.close()
             self._listening = None
 
-    def _welcome(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        client = _Peer(reader, writer)
-        if self._listening is None:
-            # It came just before; to the client, a reset now is as good as a refusal then.
-            client.reset()
+    def _welcome(self, listening: socket.socket) -> None:
+        try:
+            client, _ = listening.accept()
+        except OSError:  # it went away before it was accepted
             return
+        client.setblocking(False)
         self._connections += 1
         task = self._tasks.create_task(self._carry(client))
         self._open.add(task)
         task.add_done_callback(self._open.discard)
-        task.add_done_callback(lambda _: client.reset())  # cut before its first step, it would not do so itself
+        task.add_done_callback(lambda _: _reset(client))  # cut before its first step, it would not do so itself
 
-    async def _carry(self, client: _Peer) -> None:
+    async def _carry(self, accepted: socket.socket) -> None:
         """One connection, from beginning to end."""
         with ExitStack() as ends:
+            client = _Peer(*await asyncio.open_connection(sock=accepted))
+            ends.callback(client.reset)
             try:
                 server = _Peer(*await asyncio.open_connection(*self._upstream))
             except OSError:
@@ -240,6 +247,17 @@ class FaultProxy:
             statements=self._faults.statements,
             swallowed=self._faults.swallowed,
         )
+
+
+def _end_with_reset(connection: socket.socket) -> None:
+    """Have it end with RST, once it is closed."""
+    with suppress(OSError):  # of a socket that is closed
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def _reset(connection: socket.socket) -> None:
+    _end_with_reset(connection)
+    connection.close()
 
 
 class Towards(Enum):
@@ -329,10 +347,7 @@ class _Peer:
 
     def reset(self) -> None:
         """Send RST and drop what was not sent; nothing if the connection is closed."""
-        with suppress(OSError):  # of a socket that is closed
-            self.writer.get_extra_info("socket").setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-            )
+        _end_with_reset(self.writer.get_extra_info("socket"))
         self.writer.transport.abort()
 
 

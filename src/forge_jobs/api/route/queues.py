@@ -7,6 +7,7 @@ from typing import Any
 from forge_jobs.api.answer import Json
 from forge_jobs.api.call import Call, Caller
 from forge_jobs.api.endpoint import api_router, endpoint
+from forge_jobs.api.etag import QUEUE
 from forge_jobs.api.identity import Role
 from forge_jobs.api.model.common import Page
 from forge_jobs.api.model.queue import Queue
@@ -32,7 +33,7 @@ async def show_queue(call: Caller, name: str) -> Json:
     found = [queue for queue in await describe_queues(call) if queue["name"] == name]
     if not found:
         raise NotFound(f"there is no queue {name[:128]!r}")
-    return Json(found[0])
+    return Json(found[0], headers={"ETag": found[0]["etag"]})
 
 
 async def describe_queues(call: Call) -> list[dict[str, Any]]:
@@ -52,6 +53,7 @@ async def describe_queues(call: Call) -> list[dict[str, Any]]:
         described.append(
             {
                 **queue_view(queue),
+                "etag": QUEUE.tag(queue),
                 "counts": counts_view(own),
                 **shares_view(queue, shares),
                 "slots_open": sum(info.slots.get(queue.name, 0) for info in live),

@@ -176,6 +176,9 @@ class TestOperators:
         report = await storage.maintenance.cleanup(queue="a", dead_older_days=0, actor=ANN)
         assert (report.dead, report.done) == (1, 0)
         assert await storage.jobs.count(JobFilter()) == {"dead": 1}
-        assert (await storage.audit.list(limit=1))[0].action == "store.cleanup"
+        done, begun = await storage.audit.list(limit=2)
+        assert [done.action, begun.action] == ["store.cleanup", "store.cleanup"]
+        assert (begun.outcome, done.outcome, done.count, done.target) == ("begun", "done", 1, "a")
+        assert done.after["removed"]["dead"] == 1
         with pytest.raises(InvalidInput):
             await storage.maintenance.cleanup(done_older_days=-1)

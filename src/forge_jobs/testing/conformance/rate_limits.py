@@ -13,7 +13,7 @@ from forge_jobs.storage.error import InvalidInput, InvalidName, NotFound
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.finalize import Released, Throttled
 from forge_jobs.storage.types.job import JobStatus
-from forge_jobs.storage.types.rate_limit import Gate, Granted, RateLimitDeclaration, Refused
+from forge_jobs.storage.types.rate_limit import Gate, Granted, RateLimit, RateLimitDeclaration, Refused
 from forge_jobs.testing.conformance.arrange import add, add_many, read, run, settle, take_one
 from forge_jobs.testing.factories import KIND, QUEUE, make_claim
 
@@ -335,6 +335,32 @@ class TestPaidClaims:
         await add(storage)
         await run(storage, Throttled(delay=timedelta(seconds=33), hinted=True, scope=SCOPE))
         assert await wait_s(storage) == pytest.approx(33, abs=1e-3)
+
+    async def test_put_makes_a_limit_or_tunes_it_in_one_act(self, storage: Storage) -> None:
+        made = await storage.rate_limits.put(RateLimitDeclaration(scope=SCOPE, capacity=5, refill_per_s=0))
+        assert (made.capacity, made.tokens) == (5, 5)
+        assert await storage.rate_limits.acquire(SCOPE, 3)
+        tuned = await storage.rate_limits.put(RateLimitDeclaration(scope=SCOPE, capacity=9, refill_per_s=0))
+        assert (tuned.capacity, tuned.tokens) == (9, 2)
+        acts = [(row.action, row.outcome) for row in await storage.audit.list()]
+        assert acts == [("limit.set", "ok"), ("limit.add", "added")]
+
+    async def test_a_check_of_a_put_sees_what_is_stored_and_may_refuse_it(self, storage: Storage) -> None:
+        seen: list[float | None] = []
+
+        def check(found: RateLimit | None) -> None:
+            seen.append(None if found is None else found.capacity)
+            raise LookupError
+
+        for capacity in (None, 5.0):
+            seen.clear()
+            with pytest.raises(LookupError):
+                declaration = RateLimitDeclaration(scope=SCOPE, capacity=8, refill_per_s=0)
+                await storage.rate_limits.put(declaration, check=check)
+            stored = await storage.rate_limits.get(SCOPE)
+            assert (stored and stored.capacity, set(seen)) == (capacity, {capacity})
+            await storage.rate_limits.ensure(RateLimitDeclaration(scope=SCOPE, capacity=5, refill_per_s=0))
+        assert await storage.audit.list() == []
 
     async def test_a_throttle_without_a_hint_only_empties_it(self, storage: Storage) -> None:
         await ensure(storage)

@@ -428,6 +428,7 @@ BLOCKERS: Final[Mapping[str, tuple[str, str]]] = {
     "kind_unserved": ("job, queue", "No live worker of the queue has a handler for the kind."),
     "threads_abandoned": ("job, queue", "The workers stopped taking the kind, since handlers would not end."),
     "workers_fenced": ("job, queue", "The workers live, and cannot reach the store in time."),
+    "workers_quiet": ("job, queue", "An operator asked the workers to claim nothing until they are resumed."),
     "no_slots": ("job, queue", "No slot is open: no share of the total, or every worker is shutting down."),
     "rate_scope_unknown": ("job, queue", "The rate limit that the kind is paid from does not exist."),
     "queue_cooling_down": ("job, queue", "An upstream asked the whole queue to wait; until when."),

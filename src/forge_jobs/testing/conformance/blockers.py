@@ -323,6 +323,20 @@ class TestBlockersOfWorkers:
         await beater.beat(make_process())
         await starts(storage, job_id)
 
+    async def test_workers_that_an_operator_told_to_take_nothing_new(self, storage: Storage, beater: Beater) -> None:
+        job_id = await add(storage)
+        await beater.beat(make_process(label="w1", quiet=True))
+        quiet = (await blockers(storage, job_id))["workers_quiet"]
+        assert "w1 was asked by an operator" in quiet.text
+        assert quiet.remedy and f"/workers/{HOST}/resume" in quiet.remedy
+        assert [str(one.code) for one in await storage.queues.explain(QUEUE)] == ["workers_quiet"]
+        await beater.beat(make_process(OTHER_HOST))  # another takes it
+        assert await codes(storage, job_id) == ["ready"]
+        await storage.processes.remove(OTHER_HOST)
+        assert await codes(storage, job_id) == ["workers_quiet"]
+        await beater.beat(make_process())
+        await starts(storage, job_id)
+
     async def test_workers_that_all_shut_down(self, storage: Storage, beater: Beater) -> None:
         job_id = await add(storage)
         await beater.beat(make_process(state=ProcessState.DRAINING))

@@ -50,6 +50,7 @@ class Process:
     slots: int
     state: ProcessState
     silent_s: int
+    quiet: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +98,7 @@ def make_world(seed: int) -> World:
             slots=dice.choice((0, 1, 1, 2, 2, 3, 4, 6)),
             state=dice.choice(states) if seldom(0.1) else ProcessState.RUNNING,
             silent_s=dice.choice((25, 31)) if seldom(0.1) else 0,
+            quiet=seldom(0.05),
         )
 
     return World(
@@ -260,6 +262,7 @@ class _Stage:
             kinds=process.kinds,
             slots={self.queue: process.slots},
             state=process.state,
+            quiet=process.quiet,
             gates=self.gates,
             alone_kinds=process.alone_kinds,
         )
@@ -278,7 +281,8 @@ class _Stage:
         """Whether this process asks for jobs at all: what the store does not see to itself."""
         process, world = self.world.processes[number], self.world
         silent = process.silent_s + (world.passes_s if process.silent_s else 0)
-        return process.state is ProcessState.RUNNING and silent < 20 and process.slots > 0 and not world.stopped
+        told = process.state is ProcessState.RUNNING and not process.quiet and not world.stopped
+        return told and silent < 20 and process.slots > 0
 
     async def _idle(self, number: int) -> int:
         rows = [await read(self.storage, job_id) for job_id in self.ids]

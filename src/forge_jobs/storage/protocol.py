@@ -268,6 +268,9 @@ class JobStore(Protocol):
     ) -> Page:
         """One page of the jobs that `chosen` names, newest id first, with their true total unless told otherwise.
 
+        A search for text takes about 2 s: if they are not counted by then, the page tells how many there are at least,
+        and if it is not full by then, it is what was found so far; its cursor goes on from there.
+
         In the order `scheduled` it is of those that wait, in the order `completed` of those that ended.
         """
 

@@ -31,12 +31,14 @@ LOG_LINES: Final = 1_000
 async def list_jobs(call: Caller, asked: Annotated[JobsQuery, Query()]) -> Json:
     """List jobs.
 
-    Newest enqueued first unless `order` says otherwise. `total` is the number of all that match.
+    Newest enqueued first unless `order` says otherwise. `total` is the number of all that match. A search for text
+    takes two seconds: what it has not counted by then is told as `total_at_least`, and a page that is not full by then
+    has a cursor from where it goes on.
     """
     page = await call.storage.jobs.list_jobs(
         job_filter(call, asked), limit=asked.limit, cursor=asked.cursor, order=JobOrder(asked.order)
     )
-    return Json({**view.job_page(page), "total_at_least": None})
+    return Json(view.job_page(page))
 
 
 @endpoint(router, "GET", "/jobs/{id:job}", role=Role.READ, answer=JobDetailModel, tag="jobs")

@@ -164,6 +164,7 @@ LIMITS: Final[Mapping[str, tuple[str, str]]] = {
     "CHILD_LOG_LINES_PER_S": ("lines", "Lines that a child may log in a second. More are counted instead."),
     "CHILDREN_PER_POOL": ("children", "`size` of a worker pool."),
     "EVENT_BUFFER": ("events", "Events that wait to be written. More are dropped and counted."),
+    "RETRY_PER_S": ("jobs a second", "At most so many jobs of a bulk retry are made due."),
     "SEARCH_S": ("seconds", "A search for text in jobs is counted, and its page filled, for so long."),
     "SERIES_BUCKETS": ("buckets", "Most buckets of one series of a metric. More are refused."),
     "TRACE_BYTES": ("bytes", "`trace` of a request as stored."),

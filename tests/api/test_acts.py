@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import pytest
 from forge_jobs import EnqueueRequest
 from forge_jobs.ids import JobId
 from forge_jobs.storage.protocol import ClaimRequest, Storage
+from forge_jobs.storage.types.finalize import Finalize
 from forge_jobs.storage.types.job import JobFilter
+from forge_jobs.testing.factories import make_dead
 
 from .stage import HOST_ID, Furnished, caller, furnish, guarded, problem, process
 
@@ -301,6 +303,35 @@ async def test_an_act_on_many_jobs(storage: Storage, admin: httpx2.AsyncClient, 
     assert await storage.jobs.count(JobFilter(queues=("many",))) == {"dead": 1_200}
     acts = [row for row in await storage.audit.list(limit=10) if row.action == "jobs.cancel"]
     assert sum(row.count for row in acts) == 1_201 and {row.actor.name for row in acts} == {"admin"}
+
+
+async def test_a_group_of_dead_jobs_is_retried_with_a_rate(storage: Storage, admin: httpx2.AsyncClient) -> None:
+    """More of them than may be named one by one."""
+    await storage.jobs.enqueue_bulk([EnqueueRequest("sync", {}, queue="syncs") for _ in range(1_100)])
+    for _ in range(2):
+        claim = await storage.jobs.claim(
+            ClaimRequest(
+                queue="syncs", kinds=("sync",), host_id=HOST_ID, slots=tuple(f"syncs-{n}-h" for n in range(550))
+            )
+        )
+        died = [Finalize(job.id, job.fence, make_dead(f"timeout after {n} s"), job) for n, job in enumerate(claim.jobs)]
+        await storage.jobs.settle_and_claim(died)
+    group = next(one for one in (await admin.get(f"{V1}/jobs/groups")).json()["items"] if one["kinds"] == ["sync"])
+    assert (group["count"], len(group["ids"])) == (1_100, 1_000)
+    chosen = {"action": "retry", "filter": {"fingerprint": group["fingerprint"]}}
+    preview = (await admin.post(f"{V1}/jobs/actions/preview", json=chosen)).json()
+    assert (preview["count"], preview["by_status"], preview["sample"]) == (1_100, {"dead": 1_100}, [])
+    body = {**chosen, "expected_count": 1_100, "per_s": 10}
+    refused = await admin.post(f"{V1}/jobs/actions", json={**body, "action": "cancel"})
+    assert (refused.status_code, problem(refused)["field"]) == (400, "per_s")
+    done = await finished(admin, await admin.post(f"{V1}/jobs/actions", json=body))
+    assert (done["changed"], done["skipped"], done["per_s"]) == (1_100, {}, 10)
+    assert (await admin.get(f"{V1}/operations")).json()["items"] == [done]
+    waiting = (await admin.get(f"{V1}/jobs?queue=syncs&status=pending&order=scheduled&limit=1000")).json()["items"]
+    first, last = (datetime.fromisoformat(waiting[n]["scheduled_at"]) for n in (0, -1))
+    assert (last - first).total_seconds() == pytest.approx(99.9, abs=0.001)
+    counts = await storage.queues.counts()
+    assert counts["syncs"].scheduled > 900
 
 
 async def test_everything_must_be_meant(storage: Storage, admin: httpx2.AsyncClient) -> None:

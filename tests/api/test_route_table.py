@@ -59,6 +59,7 @@ TABLE = (
     _change(
         "POST", f"{J}/actions", OPERATE, 202, body={"action": "retry", "filter": {"tag": "none"}, "expected_count": 0}
     ),
+    Row("GET", "/api/v1/operations", OPERATE),
     Row("GET", "/api/v1/operations/{id}", OPERATE, 404, url="/api/v1/operations/none"),
     _change("DELETE", "/api/v1/operations/{id}", OPERATE, 404, url="/api/v1/operations/none"),
     Row("GET", "/api/v1/kinds", READ),

@@ -8,12 +8,12 @@ import io
 import json
 import os
 import pwd
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from forge_jobs import Storage
+from forge_jobs import EnqueueRequest, Storage
 from forge_jobs.storage.types.event import AuditRow
 from forge_jobs.storage.types.finalize import Dead, Done, ErrorText, Failed
 
@@ -278,3 +278,47 @@ def test_a_spreadsheet_does_not_take_text_for_a_formula(cli: Cli) -> None:
     assert row["tags"] == "'+t"
     assert row["payload"] == '"=1+1"'
     assert row["priority"] == "-5"
+
+
+def test_a_group_of_dead_jobs_is_retried_with_a_rate(cli: Cli) -> None:
+    ids = [dead(message=f"no answer from host {n}", max_attempts=1) for n in range(3)]
+    other = dead(message="disk full", max_attempts=1)
+    found = cli("jobs", "groups", "--json").json
+    assert [(one["count"], one["kinds"]) for one in found["items"]] == [(3, ["echo"]), (1, ["echo"])]
+    mark = found["items"][0]["fingerprint"]
+    assert mark in cli("jobs", "groups").out
+    done = cli("jobs", "retry", "--fingerprint", mark, "--per-second", "0.01", "--yes", "--json")
+    assert (done.code, done.json) == (0, {"changed": 3, "skipped": {}})
+    assert "3 jobs match (3 dead)" in done.err
+    due = sorted(cli("jobs", "show", id, "--json").json["scheduled_at"] for id in ids)
+    assert [(instant(at) - instant(due[0])).total_seconds() for at in due] == [0, 100, 200]
+    assert status_of(other) == "dead"
+    again = cli("jobs", "retry", "--fingerprint", mark, "--per-second", "0.01", "--yes", "--json")
+    assert (again.code, again.json) == (0, {"changed": 0, "skipped": {}})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("retry", UNKNOWN, "--per-second", "1"),
+        ("cancel", "--per-second", "1", "--yes"),
+        ("retry", "--per-second", "0", "--yes"),
+    ],
+)
+def test_a_rate_is_for_retries_by_filter(cli: Cli, wrong: tuple[str, ...]) -> None:
+    refused = cli("jobs", *wrong)
+    assert refused.code == 2 and "--per-second" in refused.err
+
+
+def test_progress_of_a_long_act_is_told(cli: Cli) -> None:
+    async def work(storage: Storage) -> None:
+        await storage.jobs.enqueue_bulk([EnqueueRequest("echo", {}, queue="default") for _ in range(1_100)])
+
+    in_store(work)
+    done = cli("jobs", "cancel", "--kind", "echo", "--yes")
+    assert done.out.splitlines() == ["cancelled 1100"]
+    assert [line for line in done.err.splitlines() if " of " in line] == ["500 of 1100", "1000 of 1100"]
+
+
+def instant(text: str) -> datetime:
+    return datetime.fromisoformat(text)

@@ -29,6 +29,7 @@ def job_filter(call: Call, asked: JobsQuery | FilterBody) -> JobFilter:
         process=asked.process,
         parent=asked.parent,
         schedule=asked.schedule,
+        fingerprint=getattr(asked, "fingerprint", None),
     )
 
 

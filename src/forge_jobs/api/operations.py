@@ -35,6 +35,7 @@ class Operation:
     total: int
     actor: Actor
     started_at: datetime
+    per_s: float | None = None
     state: str = "running"
     changed: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
@@ -46,6 +47,7 @@ class Operation:
         return {
             "id": self.id,
             "action": self.action,
+            "per_s": self.per_s,
             "state": self.state,
             "total": self.total,
             "done": self.changed + sum(self.skipped.values()),
@@ -66,7 +68,9 @@ class Operations:
         self._known: OrderedDict[str, Operation] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def begin(self, action: str, chosen: JobFilter, total: int, actor: Actor) -> Operation:
+    def begin(
+        self, action: str, chosen: JobFilter, total: int, actor: Actor, *, per_s: float | None = None
+    ) -> Operation:
         """Begin an act on the jobs that there are now.
 
         Raises:
@@ -77,13 +81,17 @@ class Operations:
                           headers={"Retry-After": "5"})  # fmt: skip
         now = from_us(self._storage.clock.now_us())
         chosen = chosen if chosen.until is not None else replace(chosen, until=now)
-        operation = Operation(new_id(), action, chosen, total, actor, now)
+        operation = Operation(new_id(), action, chosen, total, actor, now, per_s)
         self._known[operation.id] = operation
         self._forget()
         task = asyncio.get_running_loop().create_task(self._run(operation), name=f"forge-operation-{operation.id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return operation
+
+    def list(self) -> list[Operation]:
+        """All that are remembered, newest first."""
+        return list(reversed(self._known.values()))
 
     def get(self, id: str) -> Operation | None:
         return self._known.get(id)
@@ -103,7 +111,11 @@ class Operations:
 
         try:
             report = await self._storage.jobs.act_on(
-                operation.action, operation.chosen, actor=operation.actor, watch=watch
+                operation.action,
+                operation.chosen,
+                per_s=operation.per_s,
+                actor=operation.actor,
+                watch=watch,
             )
             operation.changed, operation.skipped = report.changed, report.skipped
             operation.state = "stopped" if operation.stop else "done"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from forge_jobs.ids import JobId, parse_id
 from forge_jobs.storage.error import InvalidInput
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.answers import (
+    BulkReport,
     CancelOutcome,
     DeleteOutcome,
     NotRetryable,
@@ -42,6 +44,7 @@ _OWN_PARTS: Final = frozenset({"payload", "payload_preview", "history", "timelin
     cls=Group,
     lazy={
         "tail": ("forge_jobs.cli.jobs_tail:tail", "Follow events and log lines."),
+        "groups": ("forge_jobs.cli.jobs_groups:groups", "List dead jobs by error."),
         "explain": ("forge_jobs.cli.explain:explain_job", "Say why a job does not run."),
         "export": ("forge_jobs.cli.jobs_export:export", "Write jobs as JSON lines or CSV."),
     },
@@ -185,17 +188,33 @@ def _act_command(name: str, action: str, help: str) -> Command:
     @filter_options
     @rich_click.argument("ids", nargs=-1)
     @rich_click.option("--limit", type=click.IntRange(1), help="Act on at most this many of the chosen jobs.")
+    @rich_click.option(
+        "--fingerprint",
+        metavar="MARK",
+        help="Dead of an error that is alike; `forge-jobs jobs groups` shows the marks.",
+    )
+    @_pace_option(action)
     @yes_option
     @json_option
     @global_options
     @click.pass_context
     def act(
-        ctx: click.Context, ids: tuple[str, ...], chosen: JobFilter, limit: int | None, yes: bool, as_json: bool
+        ctx: click.Context,
+        ids: tuple[str, ...],
+        chosen: JobFilter,
+        limit: int | None,
+        fingerprint: str | None,
+        yes: bool,
+        as_json: bool,
+        per_s: float | None = None,
     ) -> None:
         verb = name.replace("-", " ")
+        chosen = replace(chosen, fingerprint=fingerprint)
         if bool(ids) != chosen.is_everything:
             wrong = "give job ids or a filter, not both" if ids else "give job ids, or a filter such as --status dead"
             raise Usage(f"jobs {name}: {wrong}")
+        if ids and per_s is not None:
+            raise Usage(f"jobs {name}: --per-second goes with a filter, not with ids")
         if ids:
             report = _act_on_ids(ctx, action, ids)
         else:
@@ -204,7 +223,7 @@ def _act_command(name: str, action: str, help: str) -> Command:
                     f"jobs {name} by filter asks first, and nobody is there to answer",
                     "give --yes; `forge-jobs jobs list` with the same filter shows what it would touch",
                 )
-            report = _act_on_filter(ctx, action, verb, chosen, limit, yes)
+            report = _act_on_filter(ctx, Wanted(action, verb, chosen, limit, per_s), yes)
         if as_json:
             output.document(report)
         else:
@@ -214,6 +233,30 @@ def _act_command(name: str, action: str, help: str) -> Command:
 
     act.__doc__ = help
     return rich_click.command(name, cls=Command)(act)
+
+
+def _pace_option(action: str) -> Callable[[Any], Any]:
+    """`--per-second`, of the act that knows it."""
+    if action != "retry":
+        return lambda function: function
+    least, most = limits.RETRY_PER_S
+    return rich_click.option(
+        "--per-second",
+        "per_s",
+        type=click.FloatRange(least, most),
+        help="Make at most this many of them due each second.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An act on the jobs of a filter."""
+
+    action: str
+    verb: str
+    chosen: JobFilter
+    limit: int | None
+    per_s: float | None
 
 
 def _act_on_ids(ctx: click.Context, action: str, ids: tuple[str, ...]) -> dict[str, Any]:
@@ -257,9 +300,8 @@ async def _act_on_one(storage: Storage, action: str, text: str) -> dict[str, Any
     return {"id": job_id, "changed": changed, "outcome": outcome, **more}
 
 
-def _act_on_filter(
-    ctx: click.Context, action: str, verb: str, chosen: JobFilter, limit: int | None, yes: bool
-) -> dict[str, Any]:
+def _act_on_filter(ctx: click.Context, wanted: Wanted, yes: bool) -> dict[str, Any]:
+    chosen, limit = wanted.chosen, wanted.limit
     if chosen.until is None:  # what comes after the question is not touched
         chosen = replace(chosen, until=datetime.now(UTC))
 
@@ -267,8 +309,14 @@ def _act_on_filter(
         return await storage.jobs.count(chosen)
 
     async def work(storage: Storage, settings: Settings) -> dict[str, Any]:
-        report = await storage.jobs.act_on(action, chosen, limit=limit, actor=actor())
+        report = await storage.jobs.act_on(
+            wanted.action, chosen, limit=limit, per_s=wanted.per_s, actor=actor(), watch=watch
+        )
         return {"changed": report.changed, "skipped": report.skipped}
+
+    def watch(so_far: BulkReport) -> bool:
+        output.say(f"{so_far.changed + sum(so_far.skipped.values())} of {min(total, limit or total)}")
+        return True
 
     by_status = run(ctx, count)
     total = sum(by_status.values())
@@ -277,7 +325,7 @@ def _act_on_filter(
     if total == 0:
         return {"changed": 0, "skipped": {}}
     if not yes:
-        asked = f"{verb} " + ("it" if total == 1 else f"at most {limit} of them" if limit else "them")
+        asked = f"{wanted.verb} " + ("it" if total == 1 else f"at most {limit} of them" if limit else "them")
         click.confirm(f"{asked[0].upper()}{asked[1:]}?", abort=True, err=True)
     return run(ctx, work)
 
@@ -310,6 +358,7 @@ retry = _act_command(
     Example:
       forge-jobs jobs retry 01JH3V7M8Q2X4N5P6R7S8T9VWX
       forge-jobs jobs retry --status dead --kind mail --since 2h
+      forge-jobs jobs retry --fingerprint 3f0c2a9be1d4 --per-second 5
     """,
 )
 cancel = _act_command(

@@ -164,12 +164,12 @@ def supersede(job: JobState) -> Transition | None:
     return _finish_waiting(job, DeadReason.SUPERSEDED, EventType.SUPERSEDED, None)
 
 
-def retry(job: JobState) -> Transition | None:
-    """An operator's retry of a failed or dead job: pending, due now, a fresh budget. History and fence stay."""
+def retry(job: JobState, due_in: timedelta = NOW) -> Transition | None:
+    """An operator's retry of a failed or dead job: pending, due now or later, a fresh budget. Its history stays."""
     if job.status not in (JobStatus.FAILED, JobStatus.DEAD):
         return None
     state = replace(job, status=JobStatus.PENDING, attempts=0, crashes=0, cancel_requested=False, alone=False)
-    return Transition(state=state, event=EventType.REQUEUED, due_in=NOW)
+    return Transition(state=state, event=EventType.REQUEUED, due_in=due_in)
 
 
 def run_now(job: JobState) -> bool:

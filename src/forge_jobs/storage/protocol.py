@@ -238,13 +238,21 @@ class JobStore(Protocol):
         chosen: JobFilter,
         *,
         limit: int | None = None,
+        per_s: float | None = None,
         actor: Actor = PYTHON,
         watch: Callable[[BulkReport], bool] = lambda so_far: True,
     ) -> BulkReport:
         """`retry`, `cancel`, `delete` or `run_now` for every job that `chosen` names, in batches of 500 by id.
 
         Each batch is one transaction. Rows that the action does not fit are skipped and counted by reason. `watch` is
-        told after each batch what was done so far; its False ends the act there.
+        told after each batch what was done so far; its False ends the act there. `limit` counts jobs that are chosen.
+
+        With `per_s` (0.001 to 10 000) a retry makes so many jobs a second due, from now on: the times are in the rows,
+        so the rate outlives whoever asked. An act that was cut off may be asked for again: what it retried is pending
+        and not touched, and only what it did not reach is spread anew.
+
+        Raises:
+            InvalidInput: the action or the rate is not legal; nothing was written.
         """
 
     async def get(self, job_id: JobId) -> JobDetail | None:

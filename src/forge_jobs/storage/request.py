@@ -259,3 +259,18 @@ def _not_both(request: EnqueueRequest, one: str, other: str) -> None:
     given: tuple[Any, Any] = (getattr(request, one), getattr(request, other))
     if None not in given:
         raise InvalidInput(f"give {one} or {other}, not both", field=other, reason="conflicting_fields")
+
+
+def check_pace(action: str, per_s: float | None) -> None:
+    """Whether an act may be spread over time like this.
+
+    Raises:
+        InvalidInput: it may not.
+    """
+    if per_s is None:
+        return
+    if action != "retry":
+        raise InvalidInput(f"only a retry is spread over time, not {action}", field="per_s", reason="invalid_value")
+    least, most = limits.RETRY_PER_S
+    if type(per_s) not in (int, float) or not least <= per_s <= most:
+        raise InvalidInput(f"per_s {per_s!r} is not within {least:g} … {most:g}", field="per_s", reason="out_of_range")

@@ -227,7 +227,8 @@ class DeleteAnswer(Shown):
 
 
 class FilterBody(Given):
-    """Which jobs, like the parameters of the list. An empty list matches none."""
+    """Which jobs, like the parameters of the list. An empty list matches none. `fingerprint`: all dead jobs of a group,
+    however many."""
 
     queue: list[str] | None = None
     kind: list[str] | None = None
@@ -242,6 +243,7 @@ class FilterBody(Given):
     process: str | None = None
     parent: str | None = None
     schedule: str | None = None
+    fingerprint: str | None = Field(default=None, max_length=64)
 
 
 class PreviewBody(Given):
@@ -262,10 +264,11 @@ class PreviewAnswer(Shown):
 
 class ActionsBody(PreviewBody):
     """An act on many jobs. `expected_count` is the count of a preview; `all` is needed where the filter restricts
-    nothing."""
+    nothing. `per_s`: a retry makes at most so many jobs a second due."""
 
     expected_count: int = Field(ge=0)
     all: bool = False
+    per_s: float | None = Field(default=None, ge=limits.RETRY_PER_S[0], le=limits.RETRY_PER_S[1])
 
 
 class Operation(Shown):
@@ -273,6 +276,7 @@ class Operation(Shown):
 
     id: str
     action: str
+    per_s: float | None
     state: Literal["running", "done", "stopped", "failed"]
     total: int
     done: int

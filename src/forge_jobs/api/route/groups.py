@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Literal
 
 from fastapi import Query
 
@@ -12,14 +12,9 @@ from forge_jobs.api.endpoint import api_router, endpoint
 from forge_jobs.api.identity import Role
 from forge_jobs.api.model.common import Asked, Page
 from forge_jobs.api.model.job import JobGroup, KindRow
-from forge_jobs.redact import redact_text
-from forge_jobs.storage.types.job import Death
-from forge_jobs.view.fingerprint import fingerprint
+from forge_jobs.view.group import LOOKED_AT, groups_view
 
 router = api_router()
-LOOKED_AT: Final = 10_000
-"""Groups are of so many of the newest dead jobs."""
-IDS_GIVEN: Final = 1_000
 
 
 class GroupsQuery(Asked):
@@ -39,14 +34,11 @@ class KindsQuery(Asked):
 async def groups(call: Caller, asked: Annotated[GroupsQuery, Query()]) -> Json:
     """Dead jobs that ended alike, the most numerous first.
 
-    Of the newest 10 000 dead jobs. `ids` are those of the newest 1 000 jobs of a group, for an act on them.
+    Of the newest 10 000 dead jobs. An act on all of a group names its `fingerprint` in its filter; `ids` are those of
+    the newest 1 000.
     """
     queues = _visible(call.identity.queues, asked.queue)
-    found: dict[str, list[Death]] = {}
-    for death in await call.storage.jobs.deaths(queues, limit=LOOKED_AT):
-        found.setdefault(fingerprint(death.error or death.reason or ""), []).append(death)
-    items = [_group(mark, deaths) for mark, deaths in found.items()]
-    items.sort(key=lambda group: (-group["count"], group["fingerprint"]))
+    items = groups_view(await call.storage.jobs.deaths(queues, limit=LOOKED_AT))
     return Json({"items": items, "next_cursor": None, "total": len(items), "total_at_least": None})
 
 
@@ -74,17 +66,3 @@ def _visible(own: tuple[str, ...] | None, asked: list[str] | None) -> list[str] 
     if own is None:
         return asked
     return list(own) if asked is None else [queue for queue in asked if queue in own]
-
-
-def _group(mark: str, deaths: list[Death]) -> dict[str, Any]:
-    newest = deaths[0]
-    return {
-        "fingerprint": mark,
-        "sample": redact_text(newest.error or newest.reason or ""),
-        "count": len(deaths),
-        "kinds": sorted({death.kind for death in deaths}),
-        "queues": sorted({death.queue for death in deaths}),
-        "first": deaths[-1].at,
-        "last": newest.at,
-        "ids": [death.id for death in deaths[:IDS_GIVEN]],
-    }

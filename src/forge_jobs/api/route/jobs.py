@@ -38,7 +38,7 @@ async def list_jobs(call: Caller, asked: Annotated[JobsQuery, Query()]) -> Json:
     page = await call.storage.jobs.list_jobs(
         job_filter(call, asked), limit=asked.limit, cursor=asked.cursor, order=JobOrder(asked.order)
     )
-    return Json(view.job_page(page))
+    return Json({"total_at_least": None, **view.job_page(page)})
 
 
 @endpoint(router, "GET", "/jobs/{id:job}", role=Role.READ, answer=JobDetailModel, tag="jobs")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final
 
 from forge_jobs.ids import JobId
@@ -42,10 +43,11 @@ INSERT_AUDIT = statement("insert_audit")
 
 @dataclass(slots=True)
 class Effects:
-    """What to tell once the change is committed: events, and the queues that have something new."""
+    """What to tell once the change is committed: events, the queues that have something new, or will have."""
 
     events: list[JobEvent] = field(default_factory=list)
     due: set[str] = field(default_factory=set)
+    later: set[str] = field(default_factory=set)
     deleted: set[JobId] = field(default_factory=set)
 
 
@@ -80,11 +82,25 @@ def delete(tx: Tx, job_id: JobId, effects: Effects) -> DeleteOutcome:
     return DeleteOutcome.DELETED
 
 
-def retry(tx: Tx, job_id: JobId, effects: Effects) -> RetryOutcome:
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """So many jobs a second are to be due, the first at `start_us`; `before` are due already, or will be."""
+
+    per_s: float
+    start_us: int
+    before: int = 0
+
+    def due_in(self, now_us: int, count: int) -> timedelta:
+        """When the next job is due, after `count` more."""
+        due_us = self.start_us + round((self.before + count) / self.per_s * 1_000_000)
+        return timedelta(microseconds=max(due_us - now_us, 0))
+
+
+def retry(tx: Tx, job_id: JobId, effects: Effects, due_in: timedelta = lifecycle.NOW) -> RetryOutcome:
     job = lock(tx, job_id)
     if job is None:
         return NotRetryable(None)
-    transition = lifecycle.retry(job.state)
+    transition = lifecycle.retry(job.state, due_in)
     if transition is None:
         return NotRetryable(job.state.status.value)
     if job.dedupe_key is not None:
@@ -93,7 +109,7 @@ def retry(tx: Tx, job_id: JobId, effects: Effects) -> RetryOutcome:
         if holder is not None:
             return SlotHeld(JobId(holder[0]))
     effects.events.append(write_transition(tx, job, transition))
-    effects.due.add(job.queue)
+    (effects.later if due_in else effects.due).add(job.queue)
     return Retried()
 
 
@@ -133,12 +149,18 @@ def _free_hold(tx: Tx, job: Locked) -> None:
         tx.change(FREE_HOLD, {"key": job.dedupe_key, "id": job.id})
 
 
-def apply_to(tx: Tx, action: str, job_ids: list[JobId], skipped: Counter[str], effects: Effects) -> int:
-    """`action` for each job; how many changed. Those that it does not fit are counted in `skipped` by reason."""
+def apply_to(
+    tx: Tx, action: str, job_ids: list[JobId], skipped: Counter[str], effects: Effects, pace: Pace | None = None
+) -> int:
+    """`action` for each job; how many changed. Those that it does not fit are counted in `skipped` by reason. With a
+    pace the action is `retry`."""
     act = ACTIONS[action]
     changed = 0
     for job_id in job_ids:
-        refusal = act(tx, job_id, effects)
+        if pace is None:
+            refusal = act(tx, job_id, effects)
+        else:
+            refusal = _retry_one(tx, job_id, effects, pace.due_in(tx.now_us, changed))
         if refusal is None:
             changed += 1
         else:
@@ -156,8 +178,8 @@ def _delete_one(tx: Tx, job_id: JobId, effects: Effects) -> str | None:
     return None if outcome is DeleteOutcome.DELETED else outcome.value
 
 
-def _retry_one(tx: Tx, job_id: JobId, effects: Effects) -> str | None:
-    match retry(tx, job_id, effects):
+def _retry_one(tx: Tx, job_id: JobId, effects: Effects, due_in: timedelta = lifecycle.NOW) -> str | None:
+    match retry(tx, job_id, effects, due_in):
         case Retried():
             return None
         case SlotHeld():

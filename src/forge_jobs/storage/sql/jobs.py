@@ -8,20 +8,23 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any, Final, TypeAlias, TypeVar
 
 from forge_jobs import limits, tracing
 from forge_jobs.clock import Clock, from_us
 from forge_jobs.config import StoreConfig
+from forge_jobs.fingerprint import fingerprint
 from forge_jobs.ids import JobId, parse_id
 from forge_jobs.storage.error import InvalidInput, OutcomeUnknown, StorageError
 from forge_jobs.storage.explain.job import unknown_job
 from forge_jobs.storage.protocol import PYTHON, STALE_AFTER, Claim, ClaimRequest, Exchange
-from forge_jobs.storage.request import check_change, check_request, check_requests
+from forge_jobs.storage.request import check_change, check_pace, check_request, check_requests
 from forge_jobs.storage.sql import admin
-from forge_jobs.storage.sql.admin import Effects
+from forge_jobs.storage.sql.admin import Effects, Pace
 from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.driver import Driver, Tx, Wake
 from forge_jobs.storage.sql.enqueue import Answer, Batch, KnownQueues, insert_jobs
@@ -56,6 +59,7 @@ from forge_jobs.storage.types.job import (
     JobDetail,
     JobFilter,
     JobOrder,
+    JobStatus,
     KindCounts,
     NewJob,
     Page,
@@ -72,12 +76,15 @@ WAITING_KINDS = statement("waiting_kinds")
 RUNNING_KINDS = statement("running_kinds")
 DEAD_KINDS = statement("dead_kinds")
 DEATHS = statement("deaths")
+ERRORS_OF_JOBS = statement("errors_of_jobs")
 KINDS_THAT_WAIT = statement("kinds_that_wait")
 LIST_QUEUES = statement("list_queues")
 OUTSTANDING = statement("outstanding")
 NEXT_DUE = statement("next_due")
 
 BULK_ACT_BATCH: Final = 500
+ALIKE_BATCH: Final = 2_000
+"""Errors that are read at a time to see which are alike."""
 UNKNOWN_ID_BYTES: Final = 80
 """So much of what is no id is shown."""
 T = TypeVar("T")
@@ -332,6 +339,7 @@ class SqlJobs:
         chosen: JobFilter,
         *,
         limit: int | None = None,
+        per_s: float | None = None,
         actor: Actor = PYTHON,
         watch: Callable[[BulkReport], bool] = lambda so_far: True,
     ) -> BulkReport:
@@ -339,20 +347,21 @@ class SqlJobs:
             raise InvalidInput(
                 f"action {action!r} must be one of {', '.join(sorted(admin.ACTIONS))}", field="action", reason="invalid"
             )
+        check_pace(action, per_s)
         changed, skipped, after = 0, Counter[str](), ""
-        seen = 0
+        seen, start_us = 0, None
         while limit is None or seen < limit:
-            size = BULK_ACT_BATCH if limit is None else min(BULK_ACT_BATCH, limit - seen)
-            effects, ids, done = await self._driver.write(
-                lambda tx, after=after, size=size: _act_on_batch(tx, action, chosen, after, size, skipped, actor),  # type: ignore[misc]
-                label="admin",
-            )
-            self._tell(effects)
-            changed += done
-            seen += len(ids)
-            if len(ids) < size or not watch(BulkReport(changed=changed, skipped=dict(skipped))):
+            room = BULK_ACT_BATCH if limit is None else min(BULK_ACT_BATCH, limit - seen)
+            act = _BulkAct(action, chosen, per_s, start_us, changed, actor)
+            batch = await self._driver.write(partial(act.batch, after=after, room=room), label="admin")
+            self._tell(batch.effects)
+            changed += batch.changed
+            skipped.update(batch.skipped)
+            seen += batch.seen
+            start_us = batch.start_us
+            if batch.last is None or not watch(BulkReport(changed=changed, skipped=dict(skipped))):
                 break
-            after = ids[-1]
+            after = batch.last
         return BulkReport(changed=changed, skipped=dict(skipped))
 
     async def _act(
@@ -381,6 +390,8 @@ class SqlJobs:
             self._events.forget(effects.deleted)
         if effects.due:
             self._wake.due(effects.due)
+        if effects.later:
+            self._wake.later(effects.later)
 
     # Reading
 
@@ -409,6 +420,8 @@ class SqlJobs:
     ) -> Page:
         if type(limit) is not int or not 1 <= limit <= limits.PAGE:
             raise InvalidInput(f"limit {limit!r} is not within 1 … {limits.PAGE}", field="limit", reason="out_of_range")
+        if chosen.fingerprint is not None:
+            raise InvalidInput("jobs are not listed by fingerprint, only counted and acted upon", field="fingerprint")
         after = read_cursor(cursor, chosen, order)
         if is_text_search(chosen):
             return await search_page(self._driver.read, chosen, order, limit, after, with_total=with_total)
@@ -416,7 +429,19 @@ class SqlJobs:
 
     async def count(self, chosen: JobFilter) -> dict[str, int]:
         filter_params(chosen)  # refuses what is not legal before the store is asked
+        if chosen.fingerprint is not None:
+            return await self._count_alike(chosen)
         return await self._driver.read(lambda tx: count_by_status(tx, chosen))
+
+    async def _count_alike(self, chosen: JobFilter) -> dict[str, int]:
+        """Read in parts, as every error has to be looked at."""
+        found, after = 0, ""
+        while True:
+            alike, last = await self._driver.read(lambda tx, after=after: _choose(tx, chosen, after, ALIKE_BATCH))  # type: ignore[misc]
+            found += len(alike)
+            if last is None:
+                return {JobStatus.DEAD.value: found} if found else {}
+            after = last
 
     async def kinds(self) -> list[KindCounts]:
         return await self._driver.read(_kinds)
@@ -470,18 +495,59 @@ def _for_one(error: Exception, job: NewJob) -> Exception:
     return error
 
 
-def _act_on_batch(
-    tx: Tx, action: str, chosen: JobFilter, after: str, size: int, skipped: Counter[str], actor: Actor
-) -> tuple[Effects, list[JobId], int]:
-    effects, refused = Effects(), Counter[str]()
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What one transaction of an act on many jobs did. `last`: go on behind this id; None: that was all."""
+
+    effects: Effects
+    changed: int
+    skipped: Counter[str]
+    seen: int
+    last: JobId | None
+    start_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class _BulkAct:
+    """An act on many jobs, as far as it came; `start_us` is when it began, if it did."""
+
+    action: str
+    chosen: JobFilter
+    per_s: float | None
+    start_us: int | None
+    changed: int
+    actor: Actor
+
+    def batch(self, tx: Tx, after: str, room: int) -> _Batch:
+        """The next jobs, at most as many as there is room for, in one transaction with their audit."""
+        effects, skipped = Effects(), Counter[str]()
+        start_us = tx.now_us if self.start_us is None else self.start_us
+        ids, last = _choose(tx, self.chosen, after, room if self.chosen.fingerprint is None else BULK_ACT_BATCH)
+        ids = ids[:room]
+        pace = None if self.per_s is None else Pace(self.per_s, start_us, self.changed)
+        changed = admin.apply_to(tx, self.action, ids, skipped, effects, pace)
+        if ids:
+            outcome = "; ".join([f"changed {changed}", *(f"{reason} {n}" for reason, n in sorted(skipped.items()))])
+            target = {k: v for k, v in filter_params(self.chosen).items() if v is not None}
+            more = {"fingerprint": self.chosen.fingerprint, "per_s": self.per_s}
+            target |= {k: v for k, v in more.items() if v is not None}
+            params = audit_params(self.actor, f"jobs.{self.action}", to_json(target), count=changed, outcome=outcome)
+            tx.change(INSERT_AUDIT, params)
+        return _Batch(effects, changed, skipped, len(ids), last, start_us)
+
+
+def _choose(tx: Tx, chosen: JobFilter, after: str, size: int) -> tuple[list[JobId], JobId | None]:
+    """The next jobs of a filter behind an id, and the id to go on behind; None if there are no more."""
+    if chosen.fingerprint is not None:
+        dead = chosen.statuses is None or JobStatus.DEAD.value in chosen.statuses
+        chosen = replace(chosen, statuses=(JobStatus.DEAD.value,) if dead else ())
     ids = [JobId(row[0]) for row in tx.rows(CHOOSE_IDS, {**filter_params(chosen), "after": after, "limit": size})]
-    changed = admin.apply_to(tx, action, ids, refused, effects)
-    if ids:
-        outcome = "; ".join([f"changed {changed}", *(f"{reason} {n}" for reason, n in sorted(refused.items()))])
-        target = to_json({k: v for k, v in filter_params(chosen).items() if v is not None})
-        tx.change(INSERT_AUDIT, audit_params(actor, f"jobs.{action}", target, count=changed, outcome=outcome))
-    skipped.update(refused)
-    return effects, ids, changed
+    last = ids[-1] if len(ids) == size else None
+    if chosen.fingerprint is None:
+        return ids, last
+    rows = tx.rows(ERRORS_OF_JOBS, {"ids": to_json(ids)})
+    alike = {id for id, error, reason in rows if fingerprint(error or reason or "") == chosen.fingerprint}
+    return [id for id in ids if id in alike], last
 
 
 def _detail(tx: Tx, job_id: JobId) -> JobDetail | None:

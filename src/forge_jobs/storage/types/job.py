@@ -241,7 +241,8 @@ class JobFilter:
 
     `search` is a case-insensitive literal part of the payload text, `error` of the last error; `since` and `until`
     bound `enqueued_at`, both inclusive. `process` is the host id or process id of the run, `parent` the job that
-    enqueued it, `schedule` the schedule that made it.
+    enqueued it, `schedule` the schedule that made it. `fingerprint`: dead jobs whose errors are alike by
+    `forge_jobs.fingerprint`; it is for acts and counts, not for lists.
     """
 
     ids: tuple[str, ...] | None = None
@@ -258,6 +259,7 @@ class JobFilter:
     process: str | None = None
     parent: str | None = None
     schedule: str | None = None
+    fingerprint: str | None = None
 
     @property
     def is_everything(self) -> bool:

@@ -9,17 +9,18 @@ import pytest
 
 from forge_jobs import limits
 from forge_jobs.clock import ManualClock
+from forge_jobs.fingerprint import fingerprint
 from forge_jobs.storage.error import InvalidInput, NotFound
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.answers import BulkReport, NotWaiting
 from forge_jobs.storage.types.event import Actor
-from forge_jobs.storage.types.finalize import Done
-from forge_jobs.storage.types.job import EnqueueRequest, JobChange, JobFilter, JobOrder, KindCounts
+from forge_jobs.storage.types.finalize import Done, Finalize
+from forge_jobs.storage.types.job import EnqueueRequest, JobChange, JobFilter, JobOrder, JobRow, KindCounts
 from forge_jobs.storage.types.process import ProcessWish
 from forge_jobs.storage.types.queue import QueueChange
 from forge_jobs.testing.conformance.arrange import add, add_many, read, run, take, take_one
 from forge_jobs.testing.conformance.fixtures import Beater
-from forge_jobs.testing.factories import HOST, make_process
+from forge_jobs.testing.factories import HOST, make_dead, make_process
 
 ANN = Actor(name="ann", surface="http", address="192.0.2.1", request_id="r1")
 
@@ -170,6 +171,56 @@ class TestOperators:
         assert (report.changed, len(seen)) == (500, 1)
         assert await storage.jobs.count(JobFilter()) == {"pending": 100, "dead": 500}
 
+    async def test_a_retry_is_spread_over_time(self, storage: Storage, clock: ManualClock) -> None:
+        await dead_jobs(storage, 1_203)
+        began = clock.now()
+        report = await storage.jobs.act_on("retry", JobFilter(statuses=("dead",)), per_s=100)
+        assert report.changed == 1_203
+        due = [row.scheduled_at - began for row in await pending(storage)]
+        assert due == [timedelta(milliseconds=10 * n) for n in range(1_203)]
+        assert len(await take(storage, 1_000, queue="q", kinds=("k",))) == 1
+        clock.advance(1)
+        assert len(await take(storage, 1_000, queue="q", kinds=("k",))) == 100
+        acts = [row for row in await storage.audit.list(limit=5) if row.action == "jobs.retry"]
+        assert all('"per_s":100' in row.target for row in acts) and sum(row.count for row in acts) == 1_203
+
+    async def test_an_act_that_was_cut_off_is_asked_for_again(self, storage: Storage, clock: ManualClock) -> None:
+        """Whoever asked died after a batch: the times of what was retried stay, and no job is retried twice."""
+        await dead_jobs(storage, 600)
+        chosen = JobFilter(queues=("q",), kinds=("k",))
+        first = await storage.jobs.act_on("retry", chosen, per_s=100, watch=lambda so_far: False)
+        assert first.changed == 500
+        before = {row.id: row.scheduled_at for row in await pending(storage)}
+        clock.advance(2)
+        again = await storage.jobs.act_on("retry", chosen, per_s=100)
+        assert (again.changed, again.skipped) == (100, {"is_pending": 500})
+        after = {row.id: row.scheduled_at for row in await pending(storage)}
+        assert len(after) == 600 and after.items() >= before.items()
+        third = await storage.jobs.act_on("retry", chosen, per_s=100)
+        assert (third.changed, third.skipped) == (0, {"is_pending": 600})
+
+    @pytest.mark.parametrize(("action", "per_s"), [("cancel", 1.0), ("retry", 0.0), ("retry", 1e6), ("retry", True)])
+    async def test_a_pace_that_is_not_legal(self, storage: Storage, action: str, per_s: float) -> None:
+        with pytest.raises(InvalidInput) as refused:
+            await storage.jobs.act_on(action, JobFilter(), per_s=per_s)
+        assert refused.value.field == "per_s"
+
+    async def test_errors_that_are_alike_are_counted_and_acted_upon_however_many(self, storage: Storage) -> None:
+        await dead_jobs(storage, 2_300)
+        await dead_jobs(storage, 3, error="disk full")
+        alike = JobFilter(fingerprint=fingerprint("no answer from host 7"))
+        assert await storage.jobs.count(alike) == {"dead": 2_300}
+        assert await storage.jobs.count(replace(alike, kinds=("other",))) == {}
+        assert (await storage.jobs.act_on("retry", alike, limit=1)).changed == 1
+        report = await storage.jobs.act_on("retry", alike, per_s=1_000)
+        assert (report.changed, report.skipped) == (2_299, {})
+        assert await storage.jobs.count(JobFilter()) == {"dead": 3, "pending": 2_300}
+        assert await storage.jobs.count(alike) == {}
+        row = (await storage.audit.list(limit=1))[0]
+        assert str(alike.fingerprint) in row.target
+        with pytest.raises(InvalidInput):
+            await storage.jobs.list_jobs(alike)
+
     async def test_a_search_that_is_cut_tells_how_many_there_are_at_least(
         self, storage: Storage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -218,6 +269,28 @@ class TestOperators:
         assert done.after["removed"]["dead"] == 1
         with pytest.raises(InvalidInput):
             await storage.maintenance.cleanup(done_older_days=-1)
+
+
+async def dead_jobs(storage: Storage, count: int, error: str = "no answer from host {n}") -> None:
+    """Jobs that died of errors that differ in a number alone."""
+    await storage.jobs.enqueue_bulk([EnqueueRequest("k", {}, queue="q", max_attempts=1) for _ in range(count)])
+    while jobs := await take(storage, 1_000, queue="q", kinds=("k",)):
+        await storage.jobs.settle_and_claim(
+            [Finalize(job.id, job.fence, make_dead(error.format(n=n)), job) for n, job in enumerate(jobs)]
+        )
+
+
+async def pending(storage: Storage) -> list[JobRow]:
+    """All jobs that are pending, in the order in which they are due."""
+    found, cursor = list[JobRow](), None
+    while True:
+        page = await storage.jobs.list_jobs(
+            JobFilter(statuses=("pending",)), limit=1_000, cursor=cursor, order=JobOrder.SCHEDULED
+        )
+        found += page.items
+        cursor = page.next_cursor
+        if cursor is None:
+            return found
 
 
 def _text(n: int) -> dict[str, object]:

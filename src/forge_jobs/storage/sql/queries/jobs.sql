@@ -101,6 +101,9 @@ UPDATE forge_jobs SET status = :status, attempts = :attempts, crashes = :crashes
                                                                   ELSE :traceback END
 WHERE id = :id AND fence = :was_fence AND status = :was_status
 
+-- name: errors_of_jobs
+SELECT id, last_error, dead_reason FROM forge_jobs WHERE id IN (SELECT value FROM json_each(:ids))
+
 -- name: choose_ids
 SELECT id FROM forge_jobs j
 WHERE id > :after

@@ -16,8 +16,9 @@ import pytest
 from forge_jobs import EnqueueRequest, Storage
 from forge_jobs.storage.types.event import AuditRow
 from forge_jobs.storage.types.finalize import Dead, Done, ErrorText, Failed
+from forge_jobs.storage.types.job import JobFilter
 
-from .stage import Cli, add, claim, finish, in_store, status_of
+from .stage import Cli, add, claim, finish, in_store, start, status_of
 
 UNKNOWN = "01JH3V7M8Q2X4N5P6R7S8T9VWX"
 JOB_ROW = {
@@ -318,6 +319,33 @@ def test_progress_of_a_long_act_is_told(cli: Cli) -> None:
     done = cli("jobs", "cancel", "--kind", "echo", "--yes")
     assert done.out.splitlines() == ["cancelled 1100"]
     assert [line for line in done.err.splitlines() if " of " in line] == ["500 of 1100", "1000 of 1100"]
+
+
+def test_a_retry_whose_process_is_killed_is_finished_by_asking_again(cli: Cli) -> None:
+    """What it retried has its time and is not touched again, what it did not reach is retried."""
+    jobs = 6_000
+
+    async def work(storage: Storage) -> None:
+        await storage.jobs.enqueue_bulk([EnqueueRequest("echo", {}, queue="default") for _ in range(jobs)])
+        await storage.jobs.act_on("cancel", JobFilter())
+
+    async def pending(storage: Storage) -> int:
+        return (await storage.jobs.count(JobFilter())).get("pending", 0)
+
+    in_store(work)
+    order = ("jobs", "retry", "--status", "dead", "--status", "pending", "--per-second", "100", "--yes")
+    running = start(*order)
+    assert running.stderr is not None
+    while "500 of" not in running.stderr.readline():
+        pass
+    running.kill()
+    running.communicate()
+    done = in_store(pending)
+    assert 500 <= done < jobs and done % 500 == 0  # whole batches
+    again = cli(*order, "--json").json
+    assert again == {"changed": jobs - done, "skipped": {"is_pending": done}}
+    assert in_store(pending) == jobs
+    assert sum(row.count for row in audit() if row.action == "jobs.retry") == jobs
 
 
 def instant(text: str) -> datetime:

@@ -28,7 +28,7 @@ from forge_jobs.cli.settings import Settings
 from forge_jobs.cli.store import opened, settings_of
 from forge_jobs.runtime.handler import HandlerRegistry
 from forge_jobs.runtime.queue_runtime import QueueRuntime
-from forge_jobs.storage.error import ConfigError
+from forge_jobs.storage.error import ConfigError, StorageError
 from forge_jobs.storage.protocol import Storage
 
 if TYPE_CHECKING:
@@ -125,6 +125,14 @@ def _config(order: Order, settings: Settings) -> ApiConfig:
     )
 
 
+async def _look_ahead(storage: Storage) -> None:
+    """Begin to count what takes long to count, so that the first page need not wait for it."""
+    with contextlib.suppress(StorageError):  # the pages will say so
+        await storage.queues.recent_counts()
+        await storage.jobs.recent_waiting_kinds()
+        await storage.jobs.recent_kinds()
+
+
 async def _serve(order: Order, settings: Settings, config: ApiConfig, handlers: HandlerRegistry | None) -> None:
     from forge_jobs.api.app import create_app
     from forge_jobs.api.server import listen, listen_on_path, make_server
@@ -143,10 +151,12 @@ async def _serve(order: Order, settings: Settings, config: ApiConfig, handlers: 
             output.line(f"serving {storage.url} on {_address(listener, order)}")
             output.flush()
             async with asyncio.TaskGroup() as tasks:
+                looking = tasks.create_task(_look_ahead(storage))
                 serving = tasks.create_task(server.serve(sockets=[listener]))
                 waiting = tasks.create_task(stopping.wait())
                 await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
                 waiting.cancel()
+                looking.cancel()
                 server.stop()
                 await app.close()  # streams would hold the server up
     finally:

@@ -265,20 +265,31 @@ class JobStore(Protocol):
         cursor: str | None = None,
         with_total: bool = True,
         order: JobOrder = JobOrder.NEWEST,
+        counts: Mapping[str, QueueCounts] | None = None,
     ) -> Page:
         """One page of the jobs that `chosen` names, newest id first, with their true total unless told otherwise.
 
-        In the order `scheduled` it is of those that wait, in the order `completed` of those that ended.
+        In the order `scheduled` it is of those that wait, in the order `completed` of those that ended. With `counts`,
+        which `recent_counts` gave, a total that follows from them is of that time.
         """
+
+    async def children(self, job_id: JobId, *, limit: int) -> tuple[Sequence[JobRow], int]:
+        """The newest jobs that this one enqueued, and how many there are."""
 
     async def count(self, chosen: JobFilter) -> dict[str, int]:
         """How many jobs `chosen` names, by status."""
 
     async def waiting_kinds(self) -> dict[str, dict[str, int]]:
-        """How many jobs wait, due or not, by queue and kind."""
+        """How many jobs wait, due or not, by queue and kind. Costs what waits."""
+
+    async def recent_waiting_kinds(self) -> dict[str, dict[str, int]]:
+        """The same for views, as `recent_counts` is of queues."""
 
     async def kinds(self) -> list[KindCounts]:
-        """What there is to do, is being done and died, by queue and kind."""
+        """What there is to do, is being done and died, by queue and kind. Costs as many rows."""
+
+    async def recent_kinds(self) -> list[KindCounts]:
+        """The same for views, as `recent_counts` is of queues."""
 
     async def deaths(self, queues: Sequence[str] | None = None, *, limit: int) -> list[Death]:
         """How the newest dead jobs ended, latest first."""
@@ -341,8 +352,8 @@ class QueueStore(Protocol):
         """Jobs by queue and status, exact. Costs what waits and runs, and what finished since `fold_counts`."""
 
     async def recent_counts(self) -> dict[str, QueueCounts]:
-        """The same for views that look again and again: exact where counting is quick. With so many jobs that
-        it takes longer than 20 ms the answer is shared and some seconds old: at most 5 % of the time goes into it.
+        """The same for views that look again and again: exact while no more than 20 000 jobs wait and run. Of more,
+        the answer is shared and some seconds old: at most 5 % of the time goes into counting.
         """
 
     async def fold_counts(self) -> None:

@@ -42,7 +42,7 @@ async def describe_queues(call: Call) -> list[dict[str, Any]]:
     hosts = {info.host_id for info in live}
     shares = [share for share in await call.storage.shares.list() if share.host_id in hosts]
     counts = await call.storage.queues.recent_counts()
-    unserved = await find_unserved(call.storage, processes)
+    unserved = await find_unserved(call.storage, processes, await call.storage.jobs.recent_waiting_kinds())
     described = []
     for queue in await call.storage.queues.list():
         if not call.identity.may_see(queue.name):

@@ -187,7 +187,10 @@ LIMITS: Final[Mapping[str, tuple[str, str]]] = {
 # Log events: what it says, and what to do.
 
 EVENTS: Final[Mapping[str, str]] = {
-    "abandoned": "A handler ignored its cancellation. Its slot goes on without it; its result is ignored.",
+    "abandoned": (
+        "A handler ignored its cancel, timeout or shutdown, as `reason` says. Its slot goes on without it; its result "
+        "is ignored."
+    ),
     "analyze_fault": "The planner's statistics could not be refreshed. Harmless once; look at the disk if it repeats.",
     "answer_fault": "A listener failed while it was told a result. A fault of forge-jobs: report it.",
     "answer_undelivered": "The event loop closed with an answer of PostgreSQL on its way. What was committed stays.",

@@ -56,7 +56,9 @@ def test_an_abandoned_thread_does_not_keep_the_worker(mixed: Path) -> None:
     job = add("stuck", max_attempts=1)
     result = program("worker", "mixed:handlers", "--drain")
     assert result.code == 1
-    assert "1 handler would not end" in result.err
+    assert "error: 1 handler would not end; its run was recorded without it, after its timeout" in result.err
+    assert "given back" not in result.err
+    assert '"reason": "timeout"' in result.err
     assert status_of(job) == "dead"
 
 

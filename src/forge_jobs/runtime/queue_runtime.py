@@ -66,11 +66,13 @@ DRAIN_LOOK_MAX_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a process did: jobs finished, given back unfinished, and abandoned in a handler that would not end."""
+    """What a process did: jobs finished, given back unfinished, and abandoned in a handler that would not end. Of the
+    abandoned ones `abandoned_returned` were given back; the others timed out, were cancelled, or were over."""
 
     finished: int
     released: int
     abandoned: int
+    abandoned_returned: int
 
 
 class QueueRuntime:
@@ -136,7 +138,7 @@ class QueueRuntime:
     @property
     def report(self) -> Report:
         counts = self.env.health.counts
-        return Report(counts["finished"], counts["released"], counts["abandoned"])
+        return Report(counts["finished"], counts["released"], counts["abandoned"], counts["abandoned_returned"])
 
     async def start(self) -> None:
         """Begin to work; returns when the process is registered and its slots are open. A stopped runtime may be
@@ -397,7 +399,9 @@ class QueueRuntime:
                 left = [run for run in env.running if not run.lost and run.state is not RunState.ENDED]
                 if left:
                     env.health.counts["abandoned"] += len(left)
-                    env.health.counts["released"] += sum(run.concluded is None for run in left)
+                    returned = sum(run.concluded is None for run in left)
+                    env.health.counts["released"] += returned
+                    env.health.counts["abandoned_returned"] += returned
                     for run in left:
                         run.state = RunState.ABANDONED
                     await env.storage.jobs.settle_and_claim(

@@ -70,7 +70,10 @@ class Slot:
         self.env.health.counts["abandoned"] += 1
         self.env.observer.count("abandoned", run.job.queue, run.job.kind)
         run.happened("abandoned")
-        log.error("abandoned job_id=%s kind=%s: the handler ignores cancellation", run.job.id, run.job.kind)
+        reason = run.ended_by.value if run.ended_by is not None else "none"
+        log.error(
+            "abandoned job_id=%s kind=%s reason=%s: the handler ignores its end", run.job.id, run.job.kind, reason
+        )
         if run.place is not None:
             run.place.left(run)
         outcome: FinalizeOutcome
@@ -84,6 +87,7 @@ class Slot:
                 outcome = Failed(error=error, delay=run.env.config.stale_after)
             case _:
                 outcome = Released()
+                self.env.health.counts["abandoned_returned"] += 1
         self._run = None
         self.env.exchanger.finished(run, outcome)
         self.line.supervisor.replace(self)

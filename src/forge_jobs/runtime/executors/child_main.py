@@ -22,7 +22,8 @@ from forge_jobs.runtime.executors.child_link import Link
 from forge_jobs.runtime.executors.executor import Executor
 from forge_jobs.runtime.executors.frames import Began, Ended, LogLine, Ready, RunJob, Unready
 from forge_jobs.runtime.find_registry import NoRegistry, find_registry
-from forge_jobs.runtime.handler import HandlerOptions, HandlerRegistry
+from forge_jobs.runtime.handler import HandlerRegistry
+from forge_jobs.runtime.handler_options import HandlerOptions
 from forge_jobs.runtime.lifespan import Life, State
 from forge_jobs.storage.error import ConfigError, LifespanError
 from forge_jobs.storage.types.job import JobRecord

@@ -56,6 +56,12 @@ SETTINGS: Final[Mapping[str, tuple[str, str]]] = {
         "`port` (5432), `database`, `username`, and `password`, `password_env` or `password_file`.",
     ),
     "queues": ("list of names", "The queues that a worker serves. In the environment: names joined by commas."),
+    "executors": (
+        "table",
+        "Where the handlers of a queue run that do not say so themselves: `async`, `thread` or `process`. In the file "
+        "a table `[executors]`, in the environment `reports=process,mail=thread`. Queues that a worker does not serve "
+        "may be among them.",
+    ),
     "worker_name": ("text", "What people call this worker, at most 128 characters. Blank means none."),
     "log_level": ("word", "The least important log line that a worker prints."),
     "log_format": ("word", "`json`, `text`, or `auto`: text on a terminal, JSON lines elsewhere."),
@@ -999,6 +1005,8 @@ def _value(value: Any) -> str:
             return "none"
         case bool():
             return "yes" if value else "no"
+        case dict() if not value:
+            return "none"
         case tuple() | list():
             return ", ".join(f"`{one}`" for one in value)
         case int() | float():

@@ -141,7 +141,7 @@ async def _serve(order: Order, settings: Settings, config: ApiConfig, handlers: 
     try:
         async with (
             opened(settings, create=not order.read_only) as storage,
-            _workers(storage, settings, handlers) as runtime,
+            _workers(storage, settings, handlers, order.workers) as runtime,
         ):
             app = create_app(storage, dataclasses.replace(config, runtime=runtime))
             server = make_server(app, prefix=order.prefix)
@@ -168,7 +168,7 @@ async def _serve(order: Order, settings: Settings, config: ApiConfig, handlers: 
 
 @contextlib.asynccontextmanager
 async def _workers(
-    storage: Storage, settings: Settings, handlers: HandlerRegistry | None
+    storage: Storage, settings: Settings, handlers: HandlerRegistry | None, target: str | None
 ) -> AsyncIterator[QueueRuntime | None]:
     """Workers in this process, as long as it serves."""
     if handlers is None:
@@ -181,6 +181,8 @@ async def _workers(
         slots=settings.runtime.slots if settings.is_given("slots") else None,
         name=settings.worker_name,
         config=settings.runtime,
+        registry=target,
+        executors=settings.executors_served,
     )
     await runtime.start()
     try:

@@ -25,7 +25,7 @@ from forge_jobs.cli.lazy_group import Command
 from forge_jobs.cli.load_registry import load_registry
 from forge_jobs.cli.logs import log_the_rest, log_to_stderr
 from forge_jobs.cli.parameters import Duration, Invocation, global_options
-from forge_jobs.cli.settings import Settings
+from forge_jobs.cli.settings import Settings, parse_pairs
 from forge_jobs.cli.store import opened, settings_of
 from forge_jobs.cli.worker_http import Address, check_installed, serving
 from forge_jobs.clock import SHARED_CLOCK, Clock
@@ -56,6 +56,13 @@ RELOADED: Final = "FORGE_RELOADED"
     type=click.IntRange(1, limits.SLOTS_PER_PROCESS),
     help="Most jobs of one queue at a time in this process; 10 if not given.",
 )
+@rich_click.option(
+    "--executor",
+    "executors",
+    metavar="QUEUE=EXECUTOR",
+    multiple=True,
+    help="Where handlers of a queue run that do not say so themselves: async, thread or process.",
+)
 @rich_click.option("--name", metavar="LABEL", help="What people call this worker.")
 @rich_click.option("--drain", is_flag=True, help="Stop when nothing of these queues and kinds is ready or running.")
 @rich_click.option("--drain-all", is_flag=True, help="Stop when nothing waits for a later time either.")
@@ -76,6 +83,7 @@ def worker(
     target: str,
     queues: str | None,
     slots: int | None,
+    executors: tuple[str, ...],
     name: str | None,
     drain: bool,
     drain_all: bool,
@@ -95,6 +103,7 @@ def worker(
     Example:
       forge-jobs worker app:handlers
       forge-jobs worker app:handlers --queues mail,default --slots 20
+      forge-jobs worker app:handlers --queues default,reports --executor reports=process
       forge-jobs worker app:handlers --drain
       forge-jobs worker app:handlers --reload
     """
@@ -106,6 +115,7 @@ def worker(
         ctx,
         queues=None if queues is None else _names(queues),
         slots=slots,
+        executors=parse_pairs("--executor", executors) or None,
         worker_name=name,
         shutdown_grace_s=None if grace is None else grace.total_seconds(),
         max_jobs=max_jobs,
@@ -234,6 +244,7 @@ def _runtime(storage: Storage, handlers: HandlerRegistry, target: str, settings:
         name=settings.worker_name,
         config=settings.runtime,
         registry=target,
+        executors=settings.executors_served,
     )
 
 

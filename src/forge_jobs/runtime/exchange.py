@@ -11,7 +11,8 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from forge_jobs import limits
@@ -455,15 +456,12 @@ class Exchanger:
         self._rotation = (self._rotation + 1) % len(wanting)
         wanting = wanting[self._rotation :] + wanting[: self._rotation]
         kinds, gates, opens_at = self._toll.passing(now)
-        if self.env.threads.full:
-            refused = self.env.threads.refused_kinds()
-            kinds = tuple(kind for kind in kinds if kind not in refused)
-            gates = tuple(gate for gate in gates if gate.kind not in refused)
         if not kinds and opens_at < NEVER:
             for line in wanting:
                 line.shut_until(opens_at, now)
             return []
         alone_kinds = tuple(kind for kind in kinds if self.env.max_crashes(kind) == 1)
+        full = self.env.threads.full
         alone = self._alone_since is not None
         claims = []
         for line in wanting[:1] if alone else wanting:
@@ -481,6 +479,8 @@ class Exchanger:
                 valid_until_us=self.env.claims_valid_until_us,
                 gates=gates,
             )
+            if full:
+                request = _without(self.env.threads.refused_kinds(line.queue), request)
             claims.append((line, slots, request))
         return claims
 
@@ -548,6 +548,16 @@ class Exchanger:
             await self._poked.wait()
         finally:
             timer.cancel()
+
+
+def _without(kinds: Collection[str], request: ClaimRequest) -> ClaimRequest:
+    """The same claim, but not of these kinds."""
+    return replace(
+        request,
+        kinds=tuple(kind for kind in request.kinds if kind not in kinds),
+        alone_kinds=tuple(kind for kind in request.alone_kinds if kind not in kinds),
+        gates=tuple(gate for gate in request.gates if gate.kind not in kinds),
+    )
 
 
 def _tell_all(settlements: Sequence[tuple[Run | None, Finalize]], answer: Exchange) -> None:

@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from forge_jobs.names import check_name
-from forge_jobs.runtime.executors.executor import Executor, choose
+from forge_jobs.runtime.executors.executor import Executor, choose, is_coroutine_function
 from forge_jobs.runtime.executors.in_child import in_child
 from forge_jobs.runtime.executors.thread import on_thread
 from forge_jobs.runtime.handler_function import Decorator, HandlerFunction
@@ -83,6 +83,19 @@ class RegisteredHandler:
     reader: PayloadReader = PLAIN
     """How its payloads are read. `run` and `call` get what this decodes."""
     resources: tuple[str, ...] = ()
+    is_async: bool = True
+    """Whether its function gives a coroutine."""
+    is_resident: bool = False
+    """Whether it keeps something in its worker, see `ResidentHandler`."""
+
+    def on(self, executor: Executor) -> RegisteredHandler:
+        """The same run elsewhere: the executor is one that fits."""
+        assert self.call is not None
+        return dataclasses.replace(self, run=_run_on(executor, self.call), executor=executor)
+
+    def instead(self, run: Run) -> RegisteredHandler:
+        """The same with another function in its place, on the event loop."""
+        return dataclasses.replace(self, run=run, executor=Executor.ASYNC)
 
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of its payloads; `{}` takes everything."""
@@ -135,13 +148,14 @@ class HandlerRegistry:
         """Register an object with a `kind` and an async `run(ctx, payload)`. Registering a kind again replaces it.
 
         It may bring options of its own as a mapping `handler_options`; those given here come first. With
-        `executor="process"` its `run` is called in a child process.
+        `executor="process"`, its own or its queue's, its `run` is called in a child process.
         """
         kind = check_name(getattr(handler, "kind", None), "kind")
         if not inspect.iscoroutinefunction(getattr(handler, "run", None)):
             raise ConfigError(f"the handler for kind {kind!r} needs an async method run(ctx, payload)")
         own: Mapping[str, Any] = getattr(handler, "handler_options", {})
-        self._add(_registered(kind, handler.run, handler.run, {**own, **options}))
+        entry = _registered(kind, handler.run, handler.run, {**own, **options})
+        self._add(dataclasses.replace(entry, is_resident=isinstance(handler, ResidentHandler)))
         if isinstance(handler, ResidentHandler):
             self._residents[kind] = handler
 
@@ -272,10 +286,6 @@ class HandlerRegistry:
         """The registered kinds, sorted."""
         return sorted(self._handlers)
 
-    def kinds_on(self, executor: Executor) -> list[str]:
-        """The kinds whose handlers run on this executor, sorted."""
-        return [kind for kind in self.kinds() if self._handlers[kind].executor is executor]
-
     def __len__(self) -> int:
         return len(self._handlers)
 
@@ -313,15 +323,19 @@ def _declaration(given: dict[str, Any]) -> ScheduleDeclaration:
 def _registered(kind: str, call: Call, function: Callable[..., Any], options: dict[str, Any]) -> RegisteredHandler:
     """The handler with the `run` of its executor: a coroutine that calls it, or waits for it to be called elsewhere."""
     given = options_of(kind, options)
-    executor = choose(function, given.executor, kind)
+    is_async = is_coroutine_function(function)
+    executor = choose(given.executor, kind, is_async=is_async)
+    return RegisteredHandler(kind, _run_on(executor, call), given, executor, call, is_async=is_async)
+
+
+def _run_on(executor: Executor, call: Call) -> Run:
     match executor:
         case Executor.ASYNC:
-            run: Run = call
+            return call
         case Executor.THREAD:
-            run = on_thread(call)
+            return on_thread(call)
         case Executor.PROCESS:
-            run = in_child
-    return RegisteredHandler(kind, run, given, executor, call)
+            return in_child
 
 
 def _adapt(function: Callable[..., Any], kind: str) -> tuple[Call, PayloadReader]:

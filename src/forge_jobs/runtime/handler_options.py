@@ -22,7 +22,7 @@ class HandlerOptions:
     """How jobs of a kind are run.
 
     executor: `async` on the event loop, `thread`, or `process`: a child process. By default an `async def` runs on the
-    event loop, a plain function on a thread.
+    event loop, a plain function on a thread, unless the worker has an executor for the job's queue.
     timeout: seconds (1 ms … 115 d) after which a run is ended and counts as failed; none by default.
     max_attempts: runs before a job is dead (1 … 1000), for requests that name none. backoff: a list of delays in
     seconds (the last repeats) or a callable `(attempt, error) -> seconds`, in place of the queue's curve.

@@ -47,7 +47,7 @@ class Slot:
 
     def give(self, job: JobRecord, *, alone: bool = False) -> None:
         """Run a claimed job next. A job whose handler vanished meanwhile is released, not failed."""
-        handler = self.env.handlers.get(job.kind)
+        handler = self.env.placement.handler(job.kind, job.queue)
         if handler is None or self._next is None or self._next.done():
             self.env.exchanger.release(job)
             if self._next is not None and not self._next.done():

@@ -66,7 +66,7 @@ class Reply(msgspec.Struct, tag=True):
 
 
 class Ready(msgspec.Struct, tag=True):
-    """The registry is imported; the kinds in it that run in children."""
+    """The registry is imported; the kinds in it."""
 
     kinds: list[str]
 

@@ -59,10 +59,9 @@ class Threads:
         """Whether so many were abandoned that no more jobs are taken that might add to them."""
         return self.abandoned >= self._env.config.max_abandoned_threads
 
-    def refused_kinds(self) -> frozenset[str]:
-        """The kinds that are not claimed for now."""
-        handlers = self._env.handlers
-        return frozenset(handlers.kinds_on(Executor.THREAD)) if self.full else frozenset()
+    def refused_kinds(self, queue: str) -> frozenset[str]:
+        """The kinds that are not claimed from this queue for now."""
+        return frozenset(self._env.placement.kinds_on(Executor.THREAD, queue)) if self.full else frozenset()
 
     async def call(self, run: JobRun, function: Call, ctx: JobCtx, payload: Any) -> Any:
         """What `function(ctx, payload)` gives or raises, called on a thread with the context variables of here."""
@@ -107,7 +106,7 @@ class Threads:
         """A thread is left to itself."""
         self.abandoned += 1
         if self.abandoned == self._env.config.max_abandoned_threads:
-            kinds = ",".join(self._env.handlers.kinds_on(Executor.THREAD))
+            kinds = ",".join(self._env.placement.kinds_on(Executor.THREAD))
             tell(log, logging.ERROR, "thread_claims_stopped", abandoned=self.abandoned, kinds=kinds)
 
 

@@ -59,8 +59,8 @@ class Processes:
             )
         self.came_back(child)
 
-    async def call(self, run: Run, ctx: JobCtx) -> Any:
-        """What the handler gives or raises, called in a child.
+    async def call(self, run: Run, ctx: JobCtx, payload: str) -> Any:
+        """What the handler gives or raises, called in a child with this payload, as JSON.
 
         Raises:
             ChildDied: the child ended before it had answered.
@@ -72,7 +72,7 @@ class Processes:
             child = await self._take(run)
             run.resume_timeout()
             try:
-                return await child.run(run, ctx)
+                return await child.run(run, ctx, payload)
             except NotTaken:
                 continue
             finally:

@@ -145,7 +145,7 @@ class WarmChild:
         except TimeoutError as error:
             raise ChildError(f"a child process did not import {registry} within {START_S:g} s") from error
 
-    async def run(self, run: Run, ctx: JobCtx) -> Any:
+    async def run(self, run: Run, ctx: JobCtx, payload: str) -> Any:
         """Give it a job and wait for what becomes of it; see `Processes.call`.
 
         Raises:
@@ -154,7 +154,10 @@ class WarmChild:
         self.jobs += 1
         number = self.jobs
         try:
-            frame = pack(RunJob(number, run.job, run.slot.process_id, run.env.host_id, run.timeout_s))
+            job = run.job
+            if payload is not job.payload:
+                job = msgspec.structs.replace(job, payload=payload)
+            frame = pack(RunJob(number, job, run.slot.process_id, run.env.host_id, run.timeout_s))
         except FrameTooLong as error:
             raise InvalidInput(f"the job does not fit into a child process: {error}", field="payload") from error
         self._run, self._ctx, run.place = run, ctx, self

@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from forge_jobs import limits
+from forge_jobs import limits, tracing
 from forge_jobs.observe import tell
 from forge_jobs.runtime.admission import refusals
 from forge_jobs.runtime.running import Run, RunState
@@ -311,6 +311,7 @@ class Exchanger:
     async def _deal(
         self, settlements: list[tuple[Run | None, Finalize]], claims: list[tuple[Line, tuple[Slot, ...], ClaimRequest]]
     ) -> None:
+        began_ns = tracing.begin_exchange()
         try:
             await self._progress(settlements)
             answer = await self.env.storage.jobs.settle_and_claim(
@@ -323,6 +324,7 @@ class Exchanger:
             self._outbox.extendleft(reversed(settlements))
             raise
         self._settle_failures = self._claim_failures = 0
+        traced = None if began_ns is None else _traced(began_ns, settlements, answer)
         for (run, item), settled in zip(settlements, answer.settled, strict=True):
             if run is not None:
                 self.env.running.remove(run)
@@ -346,8 +348,17 @@ class Exchanger:
             line.answered(claim, now, self._toll.opens_at)
             self._alone_answered(line, request, claim, now)
             line.give(slots, jobs, alone=request.alone)
+            if traced is not None:
+                self._came_with(traced, jobs)
             if request.alone and jobs:
                 self._alone_run = self.env.running.get(Claimed(jobs[0].id, jobs[0].fence))
+
+    def _came_with(self, exchange: tracing.Exchanged, jobs: Sequence[JobRecord]) -> None:
+        """The runs that were just given out begin later, when their slots wake up: their spans name the exchange."""
+        for job in jobs:
+            run = self.env.running.get(Claimed(job.id, job.fence))
+            if run is not None:
+                run.claim_traced = exchange
 
     async def _admitted(
         self, claims: list[tuple[Line, tuple[Slot, ...], ClaimRequest]], answered: Sequence[Claim]
@@ -548,6 +559,16 @@ class Exchanger:
             await self._poked.wait()
         finally:
             timer.cancel()
+
+
+def _traced(began_ns: int, settlements: Sequence[tuple[Run | None, Finalize]], answer: Exchange) -> tracing.Exchanged:
+    """The exchange for traces, in which its settlements end."""
+    claimed = sum(len(claim.jobs) for claim in answer.claims)
+    exchange = tracing.end_exchange(began_ns, settled=len(settlements), claimed=claimed)
+    for (run, _), settled in zip(settlements, answer.settled, strict=True):
+        if run is not None and run.span is not None:
+            tracing.end_settle(run.span, run.job, exchange, type(settled).__name__.lower())
+    return exchange
 
 
 def _without(kinds: Collection[str], request: ClaimRequest) -> ClaimRequest:

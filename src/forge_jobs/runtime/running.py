@@ -45,6 +45,7 @@ class Run:
     __slots__ = (
         "alone",
         "cancel",
+        "claim_traced",
         "claimed",
         "committed",
         "committing",
@@ -59,6 +60,7 @@ class Run:
         "place",
         "progress_due",
         "slot",
+        "span",
         "state",
         "task",
         "timeout",
@@ -73,6 +75,9 @@ class Run:
         self.handler = handler
         self.alone = alone
         self.claimed = Claimed(job.id, job.fence)
+        self.claim_traced: tracing.Exchanged | None = None
+        self.span: tracing.RunSpan | None = None
+        """These two are there in processes that trace: the exchange that brought the job, and the span of the run."""
         self.cancel = CancelToken()
         self.state = RunState.RUNNING
         self.task: asyncio.Task[None] | None = None

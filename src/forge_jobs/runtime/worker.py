@@ -119,7 +119,7 @@ class Slot:
         if failpoints.armed:
             failpoints.hit("handler.before")
         current_run.set(run)
-        span = tracing.begin_run(run.job)
+        span = run.span = tracing.begin_run(run.job, run.claim_traced)
         try:
             payload = handler.reader.decode(run.job.payload)
             answer = await (hooks.run(handler.run, ctx, payload) if hooks.wraps else handler.run(ctx, payload))

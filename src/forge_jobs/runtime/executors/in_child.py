@@ -41,7 +41,10 @@ def _passed_on(reader: PayloadReader, stored: str, payload: Any) -> str:
             field=error.field,
             reason=error.reason,
         ) from error
-    return stored if text == _text(reader, fresh) else text
+    try:
+        return stored if text == _text(reader, fresh) else text
+    except InvalidPayload:  # what was stored is larger than what may be written here, say
+        return text
 
 
 def _text(reader: PayloadReader, payload: Any) -> str:

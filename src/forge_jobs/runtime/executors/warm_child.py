@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Coroutine
@@ -305,7 +306,11 @@ class WarmChild:
         self._child.close()
 
     def _cause(self, how: Exit) -> str:
-        if how.signal == 9 and self._oom_kills is not None and (oom_kills() or 0) > self._oom_kills:
+        if how.signal != signal.SIGKILL:
+            return str(how)
+        if self._oom_kills is None:
+            return f"{how}, perhaps by the kernel as memory was short"
+        if (oom_kills() or 0) > self._oom_kills:
             return f"oom, the kernel ended it as memory was short ({how})"
         return str(how)
 

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Final
 
 from forge_jobs import limits, tracing
 from forge_jobs.observe import tell
+from forge_jobs.runtime import stacks
 from forge_jobs.runtime.admission import refusals
 from forge_jobs.runtime.running import Run, RunState
 from forge_jobs.runtime.toll import NEVER, Toll
 from forge_jobs.runtime.worker import Slot
 from forge_jobs.storage.error import Busy, StorageError, StoreFull, StoreUnavailable
-from forge_jobs.storage.protocol import CLUSTER, LIMITS, Claim, ClaimRequest, Exchange
+from forge_jobs.storage.protocol import CLUSTER, LIMITS, STACK, Claim, ClaimRequest, Exchange
 from forge_jobs.storage.types.finalize import (
     APPLIED_DONE,
     Applied,
@@ -226,6 +227,8 @@ class Exchanger:
             self._toll.forget()
             for line in self.lines.values():
                 line.permit = True
+        if queues is not None and STACK in queues:
+            stacks.asked(self.env, queues)
         if queues is not None and CLUSTER in queues:
             for line in self.lines.values():
                 line.supervisor.look()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 from forge_jobs import tracing
 from forge_jobs.runtime.cancel import CancelReason, CancelToken
-from forge_jobs.runtime.handler import RegisteredHandler
 from forge_jobs.storage.types.job import EnqueueRequest, JobRecord
 from forge_jobs.storage.types.process import Claimed
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from forge_jobs.runtime.deadlines import Deadline
     from forge_jobs.runtime.env import RuntimeEnv
     from forge_jobs.runtime.executors.executor import Place
+    from forge_jobs.runtime.handler import RegisteredHandler
     from forge_jobs.runtime.job_log import Lines
     from forge_jobs.runtime.transaction import HandlerTransaction
     from forge_jobs.runtime.worker import Slot

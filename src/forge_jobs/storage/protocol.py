@@ -68,6 +68,8 @@ CLUSTER: Final = "/cluster"
 changed."""
 LIMITS: Final = "/limits"
 """A wake with this name says that a rate limit was changed."""
+STACK: Final = "/stack"
+"""A wake with this name, and with `/stack/ID` beside it, asks the worker of job ID to log where its handler is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,12 +81,13 @@ def _run(
     try:
         answer = entry.call(ctx, entry.reader.decode(asked.job.payload))
         if inspect.iscoroutine(answer):
+            link.coroutine = answer
             answer = runner.run(answer)
         return _answered(asked.number, answer)
     except BaseException as error:  # a handler's SystemExit ends its job, not this process
         return _raised(asked.number, error, entry.options, asked.job)
     finally:
-        link.working = False
+        link.working, link.coroutine = False, None
 
 
 def _answered(number: int, answer: Any) -> Ended:

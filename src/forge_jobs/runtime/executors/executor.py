@@ -32,6 +32,9 @@ class Place(Protocol):
     def left(self, run: Run) -> None:
         """The slot goes on without it."""
 
+    def sample(self, run: Run) -> None:
+        """Have it told, now or soon, where the handler is: with `stacks.tell`."""
+
 
 def choose(asked: str | None, kind: str, *, is_async: bool) -> Executor:
     """The executor that a handler asks for, else the one that fits its function.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from forge_jobs.runtime import outcome as answers
+from forge_jobs.runtime import stacks
 from forge_jobs.runtime.cancel import CancelReason
 from forge_jobs.runtime.children import Child, ChildError, Exit, environment
 from forge_jobs.runtime.children.lines import LogLines
@@ -33,6 +34,8 @@ from forge_jobs.runtime.executors.frames import (
     Progress,
     Ready,
     RunJob,
+    Sample,
+    Stack,
     ToChild,
     Unready,
     from_child,
@@ -192,6 +195,10 @@ class WarmChild:
     def left(self, run: Run) -> None:
         """Nothing more can be done about it."""
 
+    def sample(self, run: Run) -> None:
+        """The child answers, if it can: not while foreign code holds its interpreter."""
+        self._send(Sample(self.jobs))
+
     def close(self) -> None:
         """Let it exit by itself: it sees the end of its pipe, and is ended if it does not go."""
         if not self._ending:
@@ -224,6 +231,8 @@ class WarmChild:
                 self._ctx.progress(current, total, text)
             case Call() if self._ctx is not None:
                 self._begin(self._do(message, self._ctx))
+            case Stack(number=number, lines=lines) if number == self.jobs and self._run is not None:
+                stacks.tell(self._run, f"in child process {self.pid}", lines)
             case Ended(number=number) if number == self.jobs:
                 self._settle(message)
 

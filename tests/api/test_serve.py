@@ -141,7 +141,9 @@ def test_beyond_this_machine_a_token_is_enough(tmp_path: Path) -> None:
         assert httpx2.get(f"{base}/metrics").status_code == 401
         assert httpx2.get(f"{base}/livez").status_code == 200
         told = httpx2.get(f"{base}/readyz").json()
-        assert told == {"status": "ok", "loops": None, "store": None}
+        assert told == {"status": "ok"}
+        more = httpx2.get(f"{base}/readyz", headers={"Authorization": f"Bearer {secret}"}).json()
+        assert more == {"status": "ok", "store": "ok", "problems": [], "heartbeat": None, "loops": {}}
         me = httpx2.get(f"{base}/api/v1/me", headers={"Authorization": f"Bearer {secret}"})
         assert (me.json()["name"], me.json()["role"]) == ("token", "admin")
 

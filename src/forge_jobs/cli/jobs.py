@@ -107,7 +107,8 @@ def list_(ctx: click.Context, chosen: JobFilter, limit: int, cursor: str | None,
                 for job in page.items
             ],
         )
-    output.say(f"{len(page.items)} of {page.total} jobs")
+    total = page.total if page.total is not None else f"at least {page.total_at_least}"
+    output.say(f"{len(page.items)} of {total} jobs")
     if page.next_cursor is not None:
         output.say(f"more: --cursor {page.next_cursor}")
 

@@ -40,6 +40,7 @@ from forge_jobs.runtime.loops import (
 )
 from forge_jobs.runtime.loops.heartbeat import Heartbeat
 from forge_jobs.runtime.loops.loop import Loop, run_loop
+from forge_jobs.runtime.readiness import readiness
 from forge_jobs.runtime.routing import DefaultRouter, Router
 from forge_jobs.runtime.running import RunningTable, RunState
 from forge_jobs.runtime.schedules import trigger
@@ -270,16 +271,12 @@ class QueueRuntime:
             if hurry:
                 self._hurry.set()
 
-    def stuck(self) -> str | None:
-        """Why this process makes no progress; None if it does, or was told to rest."""
-        env = self._env
-        if env is None or not env.health.beats:
-            return "not started"
-        if env.health.fatal is not None:
-            return "the store cannot be used any more"
-        if env.health.fenced or env.health.claims_stopped:
-            return f"no heartbeat was accepted for {env.silent_us() / 1e6:.0f} s"
-        return "stopping" if env.stopping.is_set() else None
+    def readiness(self, loop_time: float) -> dict[str, Any]:
+        """Whether this process makes progress, and what keeps it from that, by the clock of its event loop.
+
+        Reads plain numbers only, so it may be called from any thread, also while a handler blocks the event loop.
+        """
+        return readiness(self._env, loop_time)
 
     async def enqueue(self, request: EnqueueRequest) -> EnqueueOutcome:
         """Enqueue a job as a handler's follow-up would be: an absent queue and max_attempts are filled in."""

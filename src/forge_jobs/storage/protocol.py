@@ -273,6 +273,9 @@ class JobStore(Protocol):
 
         In the order `scheduled` it is of those that wait, in the order `completed` of those that ended. With `counts`,
         which `recent_counts` gave, a total that follows from them is of that time.
+
+        A search for text takes about 2 s: if they are not counted by then, the page tells how many there are at least,
+        and if it is not full by then, it is what was found so far; its cursor goes on from there.
         """
 
     async def children(self, job_id: JobId, *, limit: int) -> tuple[Sequence[JobRow], int]:
@@ -325,8 +328,18 @@ class QueueStore(Protocol):
         """What stands in the way of the queue's jobs, as `JobStore.explain`; `ready` if workers take some, `idle` if
         none is due."""
 
-    async def change(self, name: str, change: QueueChange, *, actor: Actor = PYTHON) -> QueueSettings:
+    async def change(
+        self,
+        name: str,
+        change: QueueChange,
+        *,
+        check: Callable[[QueueSettings], None] = lambda found: None,
+        actor: Actor = PYTHON,
+    ) -> QueueSettings:
         """Change settings, clamped to their limits; returns what is stored.
+
+        `check` is told in the same transaction what is stored, and nobody changes that until the commit: what it
+        raises is raised here, and nothing is written. It may be called twice.
 
         Raises:
             NotFound: there is no such queue.
@@ -486,6 +499,19 @@ class RateLimitStore(Protocol):
             NotFound: there is no such scope.
         """
 
+    async def put(
+        self,
+        declaration: RateLimitDeclaration,
+        *,
+        check: Callable[[RateLimit | None], None] = lambda found: None,
+        actor: Actor = PYTHON,
+    ) -> RateLimit:
+        """Tune a limit as `change`, or make it as `add` if it is missing; one that exists stays a pattern, or none.
+
+        `check` is told in the same transaction what is stored, None if nothing is, and nobody changes that until the
+        commit: what it raises is raised here, and nothing is written. It may be called twice.
+        """
+
     async def remove(self, scope: str, *, actor: Actor = PYTHON) -> bool:
         """Forget a limit and the scopes made from it: what they limit waits. False: there was none."""
 
@@ -524,9 +550,19 @@ class ScheduleStore(Protocol):
     async def explain(self, name: str, *, stale_after: timedelta = STALE_AFTER) -> Sequence[Blocker]:
         """What keeps the schedule from making its next job, most final first; only `scheduled` if nothing does."""
 
-    async def change(self, name: str, change: ScheduleChange, *, actor: Actor = PYTHON) -> Schedule:
+    async def change(
+        self,
+        name: str,
+        change: ScheduleChange,
+        *,
+        check: Callable[[Schedule], None] = lambda found: None,
+        actor: Actor = PYTHON,
+    ) -> Schedule:
         """Change settings as an operator: code does not overwrite them from now on. A change of what the next tick
         depends on finds it anew, from now.
+
+        `check` is told in the same transaction what is stored, and nobody changes that until the commit: what it
+        raises is raised here, and nothing is written. It may be called twice.
 
         Raises:
             InvalidInput: a setting is not legal.
@@ -582,6 +618,9 @@ class ScheduleStore(Protocol):
 
     async def ticks(self, name: str, *, limit: int = 50, before: datetime | None = None) -> Sequence[Tick]:
         """What became of the newest ticks, newest first; those earlier than `before`. They are kept for 30 days."""
+
+    async def count_ticks(self, name: str) -> int:
+        """How many ticks `ticks` would give in all."""
 
 
 class EventStore(Protocol):

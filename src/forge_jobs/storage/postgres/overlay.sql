@@ -368,6 +368,11 @@ WITH counted AS MATERIALIZED (
   FROM json_each(:kinds) AS k)
 SELECT coalesce(sum(ahead), 0)::bigint, coalesce(max(ahead), 0)::bigint FROM counted
 
+-- name: promote_queue
+-- What a claim does first. A claim whose kinds pay differently from one scope looks at their jobs before it.
+SELECT count(forge_promote_1(:queue, ARRAY(SELECT value FROM json_each(:kinds)), CAST(:limit AS integer), 500, :now))
+WHERE EXISTS (SELECT FROM forge_jobs WHERE queue = :queue AND ready = 0 AND scheduled_at <= :now)
+
 -- name: heads_ahead
 -- Up to `:limit` of each kind, in claim order.
 SELECT k.value, (SELECT json_agg(json_build_array(priority, scheduled_at, id))::text FROM (

@@ -28,9 +28,10 @@ from forge_jobs.storage.sql.driver import Driver, Tx, Wake
 from forge_jobs.storage.sql.enqueue import Answer, Batch, KnownQueues, insert_jobs
 from forge_jobs.storage.sql.events import SqlEvents
 from forge_jobs.storage.sql.explain import explain_job
-from forge_jobs.storage.sql.listing import count_by_status, list_page, read_cursor
+from forge_jobs.storage.sql.listing import count_by_status, list_page, read_cursor, search_page
 from forge_jobs.storage.sql.reap import expire_due, revive_stale
 from forge_jobs.storage.sql.rows import audit_params, error_entry, filter_params, job_row, progress, to_json
+from forge_jobs.storage.sql.search import is_text_search
 from forge_jobs.storage.sql.settle import Exchanged
 from forge_jobs.storage.sql.transaction import Session, SqlTransaction
 from forge_jobs.storage.types.answers import (
@@ -419,6 +420,8 @@ class SqlJobs:
         if type(limit) is not int or not 1 <= limit <= limits.PAGE:
             raise InvalidInput(f"limit {limit!r} is not within 1 … {limits.PAGE}", field="limit", reason="out_of_range")
         after = read_cursor(cursor, chosen, order)
+        if is_text_search(chosen):
+            return await search_page(self._driver.read, chosen, order, limit, after, with_total=with_total)
         return await self._driver.read(lambda tx: list_page(tx, chosen, order, limit, after, with_total, counts))
 
     async def children(self, job_id: JobId, *, limit: int) -> tuple[Sequence[JobRow], int]:

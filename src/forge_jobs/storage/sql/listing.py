@@ -16,17 +16,16 @@ from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.counts import read_counts
 from forge_jobs.storage.sql.driver import Row, Tx
 from forge_jobs.storage.sql.rows import filter_params, job_row, to_json
+from forge_jobs.storage.sql.search import ABOVE_ALL, BELOW_ALL, COUNT_JOBS, LIST_JOBS, Found, Read, Search
 from forge_jobs.storage.types.job import JobFilter, JobOrder, JobStatus, Page
 from forge_jobs.storage.types.queue import QueueCounts
 
-LIST_JOBS = statement("list_jobs")
 LIST_FINISHED = statement("list_finished")
 LIST_FUTURE = statement("list_future")
 LIST_DUE = statement("list_due")
 LIST_DUE_ALONE = statement("list_due_alone")
 LIST_FAILED = statement("list_failed")
 DUE_BANDS = statement("due_bands")
-COUNT_JOBS = statement("count_jobs")
 LIST_QUEUES = statement("list_queues")
 
 _STATUSES: Final[Mapping[JobOrder, tuple[JobStatus, ...]]] = {
@@ -62,8 +61,8 @@ def list_page(
     """One page, and the true total if it is asked for: by `counts`, where it follows from them."""
     asked, params = chosen, filter_params(chosen)
     if order is JobOrder.NEWEST:
-        before = None if after is None else after.id
-        rows = tx.rows(LIST_JOBS, {**params, "before": before, "limit": limit + 1})
+        before = ABOVE_ALL if after is None else after.id
+        rows = tx.rows(LIST_JOBS, {**params, "before": before, "after": BELOW_ALL, "limit": limit + 1})
     else:
         chosen = _of_order(chosen, order)
         params = filter_params(chosen)
@@ -72,6 +71,38 @@ def list_page(
     more = write_cursor(asked, order, rows[limit - 1]) if len(rows) > limit else None
     total = _total(tx, chosen, order, counts) if with_total else None
     return Page(items=items, next_cursor=more, total=total)
+
+
+async def search_page(
+    read: Read, chosen: JobFilter, order: JobOrder, limit: int, after: Place | None, *, with_total: bool
+) -> Page:
+    """One page of a search for text, as far as it comes in its time; see `JobStore.list_jobs`.
+
+    Where the order is that of an index, the page is read from that in one go, and only the count has to be in time.
+    """
+    counting = chosen if order is JobOrder.NEWEST else _of_order(chosen, order)
+    search = Search(read, counting)
+    if order is JobOrder.NEWEST:
+        start = ABOVE_ALL if after is None else after.id
+        found = await search.page(start, limit + 1)
+        more = _cursor_of_search(chosen, found, limit)
+        page = Page(items=tuple(job_row(row) for row in found.rows[:limit]), next_cursor=more, total=None)
+        if after is None and more is None:  # that was all
+            return replace(page, total=len(found.rows) if with_total else None)
+    else:
+        page = await read(lambda tx: list_page(tx, chosen, order, limit, after, False, None))
+    if not with_total:
+        return page
+    counted = await search.count()
+    if counted.whole and order is not JobOrder.FUTURE:
+        return replace(page, total=counted.total)
+    return page if order is JobOrder.FUTURE else replace(page, total_at_least=max(counted.total, len(page.items)))
+
+
+def _cursor_of_search(chosen: JobFilter, found: Found, limit: int) -> str | None:
+    if len(found.rows) > limit:
+        return write_cursor(chosen, JobOrder.NEWEST, found.rows[limit - 1])
+    return None if found.stopped_at is None else write_cursor(chosen, JobOrder.NEWEST, (found.stopped_at,))
 
 
 def _total(tx: Tx, chosen: JobFilter, order: JobOrder, counts: Mapping[str, QueueCounts] | None) -> int | None:
@@ -88,7 +119,7 @@ def count_by_status(tx: Tx, chosen: JobFilter, counts: Mapping[str, QueueCounts]
     """How many jobs there are. What is chosen by queue and status alone is not counted anew."""
     given = {f.name for f in fields(chosen) if getattr(chosen, f.name) is not None}
     if not given <= _COUNTED:
-        return dict(tx.rows(COUNT_JOBS, filter_params(chosen)))
+        return dict(tx.rows(COUNT_JOBS, {**filter_params(chosen), "before": ABOVE_ALL, "after": BELOW_ALL}))
     totals: dict[str, int] = {}
     for queue, own in (read_counts(tx) if counts is None else counts).items():
         if chosen.queues is None or queue in chosen.queues:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,6 +25,7 @@ ENSURE_QUEUE = statement("ensure_queue")
 GET_QUEUE = statement("get_queue")
 LIST_QUEUES = statement("list_queues")
 LIST_PAUSES = statement("list_pauses")
+LOCK_TOTAL = statement("lock_total")
 WRITE_QUEUE = statement("write_queue")
 WRITE_COOL_DOWN = statement("write_cool_down")
 PAUSE_QUEUE = statement("pause_queue")
@@ -96,12 +97,22 @@ class SqlQueues:
         check_name(name, "queue")
         return await self._driver.read(lambda tx: explain_queue(tx, name, stale_after))
 
-    async def change(self, name: str, change: QueueChange, *, actor: Actor = PYTHON) -> QueueSettings:
+    async def change(
+        self,
+        name: str,
+        change: QueueChange,
+        *,
+        check: Callable[[QueueSettings], None] = lambda found: None,
+        actor: Actor = PYTHON,
+    ) -> QueueSettings:
         check_name(name, "queue")
         given = change.given()
 
         def operation(tx: Tx) -> QueueSettings:
-            before = _shown(_get(tx, name))
+            tx.row(LOCK_TOTAL, {"queue": name})
+            found = _get(tx, name)
+            check(found)
+            before = _shown(found)
             _write(tx, name, given, actor.name)
             stored = _get(tx, name)
             after = _shown(stored)

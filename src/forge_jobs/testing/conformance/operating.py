@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from forge_jobs import limits
 from forge_jobs.clock import ManualClock
 from forge_jobs.ids import JobId
 from forge_jobs.storage.error import InvalidInput, NotFound
@@ -195,6 +197,40 @@ class TestOperators:
         assert (report.changed, len(seen)) == (500, 1)
         assert await storage.jobs.count(JobFilter()) == {"pending": 100, "dead": 500}
 
+    async def test_a_search_that_is_cut_tells_how_many_there_are_at_least(
+        self, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And a walk over its pages gives each job once, all the same."""
+        ids = [
+            outcome.id
+            for outcome in await storage.jobs.enqueue_bulk(
+                [EnqueueRequest("k", _text(n), queue="q") for n in range(2_100)]
+            )
+        ]
+        wanted = sorted(ids[::400], reverse=True)
+        chosen = JobFilter(search="find me")
+        page = await storage.jobs.list_jobs(chosen, limit=2)
+        assert ([row.id for row in page.items], page.total, page.total_at_least) == (wanted[:2], 6, None)
+        monkeypatch.setattr(limits, "SEARCH_S", 0.0)
+        found, pages, cursor = list[str](), 0, None
+        while True:
+            page = await storage.jobs.list_jobs(chosen, limit=2, cursor=cursor)
+            found += [row.id for row in page.items]
+            pages += 1
+            assert page.total is None and 1 <= (page.total_at_least or 0) < 6
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        assert found == wanted
+        assert pages >= 5  # stretches without a match too end a page
+        page = await storage.jobs.list_jobs(replace(chosen, statuses=("pending",)), order=JobOrder.SCHEDULED)
+        assert (len(page.items), page.total, page.total_at_least) == (6, None, 6)
+        monkeypatch.undo()
+        page = await storage.jobs.list_jobs(replace(chosen, statuses=("pending",)), order=JobOrder.SCHEDULED)
+        assert (len(page.items), page.total, page.total_at_least) == (6, 6, None)
+        unlike = await storage.jobs.list_jobs(JobFilter(search="find\\_me"))
+        assert (unlike.items, unlike.next_cursor, unlike.total) == ((), None, 0)
+
     async def test_a_clean_up_of_one_queue_by_other_days(self, storage: Storage, clock: ManualClock) -> None:
         for queue in ("a", "b"):
             job = await storage.jobs.enqueue(EnqueueRequest("k", queue=queue))
@@ -203,7 +239,10 @@ class TestOperators:
         report = await storage.maintenance.cleanup(queue="a", dead_older_days=0, actor=ANN)
         assert (report.dead, report.done) == (1, 0)
         assert await storage.jobs.count(JobFilter()) == {"dead": 1}
-        assert (await storage.audit.list(limit=1))[0].action == "store.cleanup"
+        done, begun = await storage.audit.list(limit=2)
+        assert [done.action, begun.action] == ["store.cleanup", "store.cleanup"]
+        assert (begun.outcome, done.outcome, done.count, done.target) == ("begun", "done", 1, "a")
+        assert done.after["removed"]["dead"] == 1
         with pytest.raises(InvalidInput):
             await storage.maintenance.cleanup(done_older_days=-1)
 
@@ -219,3 +258,8 @@ async def _walk(storage: Storage, chosen: JobFilter, limit: int) -> list[JobId]:
         if (cursor := page.next_cursor) is None:
             assert page.total == len(found)
             return found
+
+
+def _text(n: int) -> dict[str, object]:
+    """A payload; one in 400 has what is looked for."""
+    return {"n": n, "text": "find ME" if n % 400 == 0 else ""}

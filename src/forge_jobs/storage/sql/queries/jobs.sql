@@ -120,13 +120,18 @@ WHERE id > :after
   AND (:schedule IS NULL OR replace(trace, :schedule, '') <> trace)
 ORDER BY id LIMIT :limit
 
+-- name: end_of_stretch
+-- The last of at most so many ids below `:before`.
+SELECT id FROM (SELECT id FROM forge_jobs WHERE id < :before ORDER BY id DESC LIMIT :limit) AS stretch
+ORDER BY id LIMIT 1
+
 -- name: list_jobs
 SELECT j.id, j.queue, j.kind, j.status, j.priority, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
   j.enqueued_at, j.scheduled_at, j.expires_at, j.started_at, j.completed_at, j.heartbeat_at, j.process_id, j.host_id,
   j.dedupe_key, j.dead_reason, j.last_error, j.cancel_requested_at, j.tags, j.parent_id, j.payload,
   (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id), j.trace
 FROM forge_jobs j
-WHERE (:before IS NULL OR id < :before)
+WHERE id < :before AND id >= :after
   AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
   AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
   AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
@@ -274,7 +279,8 @@ ORDER BY scheduled_at, id LIMIT :limit
 
 -- name: count_jobs
 SELECT status, count(*) FROM forge_jobs j
-WHERE (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
+WHERE id < :before AND id >= :after
+  AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
   AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
   AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
   AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))

@@ -57,7 +57,8 @@ class Snapshots:
             for queue in await storage.queues.list()
         }
         workers = {row.info.host_id: process_view(row, {}) for row in await storage.processes.list(self._stale_after)}
-        schedules = {one.name: schedule_view(one) for one in await storage.schedules.list()}
+        secrets = await storage.kinds.secrets()
+        schedules = {one.name: schedule_view(one, secrets) for one in await storage.schedules.list()}
         limits = {one.scope: rate_limit_view(one) for one in await storage.rate_limits.list()}
         return [
             ("queue", "name", queues),

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, Type
 
 from forge_jobs import limits
 from forge_jobs.names import check_name
+from forge_jobs.redact import KindSecrets, Secrets
 from forge_jobs.runtime.executors.executor import Executor, choose
 from forge_jobs.runtime.executors.in_child import in_child
 from forge_jobs.runtime.executors.thread import on_thread
@@ -33,6 +34,7 @@ from forge_jobs.runtime.payloads import PLAIN, PayloadReader, reader_of
 from forge_jobs.runtime.rate_limit import CostOf, Price, ScopeOf, check_affordable, declare
 from forge_jobs.runtime.signature import annotation_of, is_context, positional, resources_of
 from forge_jobs.storage.error import ConfigError, InvalidInput
+from forge_jobs.storage.types.kind import KindDeclaration, PayloadView, check_payload_view, check_redact
 from forge_jobs.storage.types.rate_limit import Gate, RateLimitDeclaration
 from forge_jobs.storage.types.schedule import ScheduleDeclaration
 
@@ -88,7 +90,7 @@ class HandlerOptions:
     function of the payload that gives it (None is free); cost: how many tokens (1), or a function of the payload. A job
     that cannot be paid for waits without a slot. bad_payload: what a payload that cannot be read makes of a run:
     `failed`, as a deploy may mend the handler, or `dead`. redact: keys whose values people do not get to see, besides
-    the usual ones.
+    the usual ones. payload_view: `hidden` keeps payloads and the texts of errors from people as a whole.
     """
 
     executor: str | None = None
@@ -104,6 +106,7 @@ class HandlerOptions:
     cost: CostOf = 1.0
     bad_payload: Literal["failed", "dead"] = "failed"
     redact: tuple[str, ...] = ()
+    payload_view: PayloadView = "redacted"
     price: Price | None = dataclasses.field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -120,8 +123,11 @@ class HandlerOptions:
             object.__setattr__(self, "price", Price(self.rate_limit, self.cost))
         if self.bad_payload not in ("failed", "dead"):
             raise ConfigError(f"bad_payload {self.bad_payload!r} must be 'failed' or 'dead'")
-        if not isinstance(self.redact, tuple) or not all(isinstance(key, str) for key in self.redact):
-            raise ConfigError(f"redact {self.redact!r} must be a list of keys")
+        try:
+            check_redact(self.redact)
+            check_payload_view(self.payload_view)
+        except InvalidInput as error:
+            raise ConfigError(str(error)) from error
         for name, classes in (("retry_on", self.retry_on or ()), ("dead_on", self.dead_on)):
             if not all(isinstance(one, type) and issubclass(one, BaseException) for one in classes):
                 raise ConfigError(f"{name} {classes!r} must be exception classes")
@@ -144,10 +150,37 @@ class RegisteredHandler:
     reader: PayloadReader = PLAIN
     """How its payloads are read. `run` and `call` get what this decodes."""
     resources: tuple[str, ...] = ()
+    description: str = ""
 
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of its payloads; `{}` takes everything."""
         return self.reader.schema()
+
+    def declaration(self) -> KindDeclaration:
+        """What the store is told of the kind, for those who look at its jobs from elsewhere."""
+        options = self.options
+        scope, cost = options.rate_limit, options.cost
+        try:
+            schema: dict[str, Any] | None = self.schema()
+        except Exception:  # of a pydantic model may be asked more than JSON Schema can say; it runs all the same
+            log.warning("schema_missing kind=%s: its payload's type has no JSON Schema", self.kind, exc_info=True)
+            schema = None
+        return KindDeclaration(
+            kind=self.kind,
+            executor=self.executor.value,
+            description=self.description,
+            schema=schema,
+            queue=options.queue,
+            rate_limit=scope if isinstance(scope, str) else None,
+            cost=None if scope is None or callable(cost) else float(cost),
+            paid_by_payload=callable(scope),
+            max_attempts=options.max_attempts,
+            timeout_s=options.timeout_s,
+            max_crashes=options.max_crashes,
+            bad_payload=options.bad_payload,
+            redact=options.redact,
+            payload_view=options.payload_view,
+        )
 
 
 class HandlerRegistry:
@@ -165,6 +198,7 @@ class HandlerRegistry:
         self.hooks = hooks = Hooks()
         self.before_run, self.after_run = hooks.before_run, hooks.after_run
         self.on_dead, self.middleware = hooks.on_dead, hooks.middleware
+        self._secrets = 0, Secrets()
         self.version = 0
         """Grows with every registration, so that a worker notices new kinds."""
 
@@ -252,6 +286,20 @@ class HandlerRegistry:
         if entry is None:
             raise ConfigError(f"there is no handler for kind {kind!r}; there are {', '.join(self.kinds()) or 'none'}")
         return entry.schema()
+
+    def declarations(self) -> list[KindDeclaration]:
+        """What the store is told of the kinds, by kind."""
+        return [self._handlers[kind].declaration() for kind in self.kinds()]
+
+    def secrets(self) -> Secrets:
+        """What people do not get to see of jobs, by kind."""
+        if self._secrets[0] != self.version:
+            found = {kind: entry.options for kind, entry in self._handlers.items()}
+            rules = {
+                kind: KindSecrets(frozenset(own.redact), own.payload_view == "hidden") for kind, own in found.items()
+            }
+            self._secrets = self.version, Secrets(rules)
+        return self._secrets[1]
 
     def limit(
         self,
@@ -402,7 +450,12 @@ def _registered(kind: str, call: Call, function: Callable[..., Any], options: di
             run = on_thread(call)
         case Executor.PROCESS:
             run = in_child
-    return RegisteredHandler(kind, run, given, executor, call)
+    return RegisteredHandler(kind, run, given, executor, call, description=_description(function))
+
+
+def _description(function: Callable[..., Any]) -> str:
+    """The first paragraph of its docstring."""
+    return (inspect.getdoc(function) or "").partition("\n\n")[0]
 
 
 def _adapt(function: Callable[..., Any], kind: str) -> tuple[Call, PayloadReader]:

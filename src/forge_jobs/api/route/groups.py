@@ -12,7 +12,7 @@ from forge_jobs.api.endpoint import api_router, endpoint
 from forge_jobs.api.identity import Role
 from forge_jobs.api.model.common import Asked, Page
 from forge_jobs.api.model.job import JobGroup, KindRow
-from forge_jobs.redact import redact_text
+from forge_jobs.redact import Secrets
 from forge_jobs.storage.types.job import Death
 from forge_jobs.view.fingerprint import fingerprint
 
@@ -45,7 +45,8 @@ async def groups(call: Caller, asked: Annotated[GroupsQuery, Query()]) -> Json:
     found: dict[str, list[Death]] = {}
     for death in await call.storage.jobs.deaths(queues, limit=LOOKED_AT):
         found.setdefault(fingerprint(death.error or death.reason or ""), []).append(death)
-    items = [_group(mark, deaths) for mark, deaths in found.items()]
+    secrets = await call.secrets()
+    items = [_group(mark, deaths, secrets) for mark, deaths in found.items()]
     items.sort(key=lambda group: (-group["count"], group["fingerprint"]))
     return Json({"items": items, "next_cursor": None, "total": len(items), "total_at_least": None})
 
@@ -76,11 +77,11 @@ def _visible(own: tuple[str, ...] | None, asked: list[str] | None) -> list[str] 
     return list(own) if asked is None else [queue for queue in asked if queue in own]
 
 
-def _group(mark: str, deaths: list[Death]) -> dict[str, Any]:
+def _group(mark: str, deaths: list[Death], secrets: Secrets) -> dict[str, Any]:
     newest = deaths[0]
     return {
         "fingerprint": mark,
-        "sample": redact_text(newest.error or newest.reason or ""),
+        "sample": secrets.error(newest.kind, newest.error) if newest.error else newest.reason or "",
         "count": len(deaths),
         "kinds": sorted({death.kind for death in deaths}),
         "queues": sorted({death.queue for death in deaths}),

@@ -16,7 +16,7 @@ from forge_jobs.api.model.queue import Schedule as ScheduleModel
 from forge_jobs.api.model.queue import Tick as TickModel
 from forge_jobs.clock import from_us, to_us
 from forge_jobs.cron_expr import parse
-from forge_jobs.redact import redact
+from forge_jobs.redact import Secrets
 from forge_jobs.runtime.schedules import fires_after, undeclared, why_silent
 from forge_jobs.storage.error import InvalidInput, NotFound
 from forge_jobs.storage.types.process import ProcessRow
@@ -88,22 +88,18 @@ async def describe(call: Call, schedules: list[Schedule]) -> list[dict[str, Any]
     processes = await call.processes()
     lost = undeclared(schedules, processes)
     led = any(lease.name == "cron" for lease in await call.storage.leases.list())
-    return [_shown(call, one, lost=one.name in lost, led=led) for one in schedules]
+    secrets = await call.secrets()
+    return [_shown(call, one, secrets, lost=one.name in lost, led=led) for one in schedules]
 
 
-def _shown(call: Call, schedule: Schedule, *, lost: bool, led: bool) -> dict[str, Any]:
+def _shown(call: Call, schedule: Schedule, secrets: Secrets, *, lost: bool, led: bool) -> dict[str, Any]:
     try:
         fires = fires_after(schedule.settings, call.now, FIRES_SHOWN) if schedule.settings.enabled else []
         in_words = parse(schedule.settings.expr, schedule.settings.zone).in_words
     except InvalidInput:  # its expression cannot be read any more; its state says so
         fires, in_words = [], None
-    shown = schedule_view(schedule)
-    shown["payload"] = redact(shown["payload"])
-    for difference in [shown["differences"].get("payload")]:
-        if difference is not None:
-            difference.update(declared=redact(difference["declared"]), stored=redact(difference["stored"]))
     return {
-        **shown,
+        **schedule_view(schedule, secrets),
         "in_words": in_words,
         "undeclared": lost,
         "why_silent": why_silent(schedule, led=led),

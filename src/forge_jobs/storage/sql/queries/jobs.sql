@@ -111,8 +111,10 @@ WHERE id > :after
   AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
   AND (:key IS NULL OR dedupe_key = :key)
   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
-  AND (:search IS NULL OR lower(payload) LIKE :search ESCAPE '\')
-  AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
+  AND (:search IS NULL OR (lower(payload) LIKE :search ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
+  AND (:error IS NULL OR (lower(last_error) LIKE :error ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
   AND (:since IS NULL OR enqueued_at >= :since)
   AND (:until IS NULL OR enqueued_at <= :until)
   AND (:process IS NULL OR host_id = :process OR process_id = :process)
@@ -134,8 +136,10 @@ WHERE (:before IS NULL OR id < :before)
   AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
   AND (:key IS NULL OR dedupe_key = :key)
   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
-  AND (:search IS NULL OR lower(payload) LIKE :search ESCAPE '\')
-  AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
+  AND (:search IS NULL OR (lower(payload) LIKE :search ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
+  AND (:error IS NULL OR (lower(last_error) LIKE :error ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
   AND (:since IS NULL OR enqueued_at >= :since)
   AND (:until IS NULL OR enqueued_at <= :until)
   AND (:process IS NULL OR host_id = :process OR process_id = :process)
@@ -157,8 +161,10 @@ WHERE queue = :queue AND status = :status AND completed_at IS NOT NULL
   AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
   AND (:key IS NULL OR dedupe_key = :key)
   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
-  AND (:search IS NULL OR lower(payload) LIKE :search ESCAPE '\')
-  AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
+  AND (:search IS NULL OR (lower(payload) LIKE :search ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
+  AND (:error IS NULL OR (lower(last_error) LIKE :error ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
   AND (:since IS NULL OR enqueued_at >= :since)
   AND (:until IS NULL OR enqueued_at <= :until)
   AND (:process IS NULL OR host_id = :process OR process_id = :process)
@@ -180,8 +186,10 @@ WHERE queue = :queue AND ready = 0 AND status = :status
   AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
   AND (:key IS NULL OR dedupe_key = :key)
   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
-  AND (:search IS NULL OR lower(payload) LIKE :search ESCAPE '\')
-  AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
+  AND (:search IS NULL OR (lower(payload) LIKE :search ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
+  AND (:error IS NULL OR (lower(last_error) LIKE :error ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
   AND (:since IS NULL OR enqueued_at >= :since)
   AND (:until IS NULL OR enqueued_at <= :until)
   AND (:process IS NULL OR host_id = :process OR process_id = :process)
@@ -203,8 +211,10 @@ WHERE queue = :queue AND ready = 1 AND alone = 0 AND status = :status
   AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
   AND (:key IS NULL OR dedupe_key = :key)
   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
-  AND (:search IS NULL OR lower(payload) LIKE :search ESCAPE '\')
-  AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
+  AND (:search IS NULL OR (lower(payload) LIKE :search ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
+  AND (:error IS NULL OR (lower(last_error) LIKE :error ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
   AND (:since IS NULL OR enqueued_at >= :since)
   AND (:until IS NULL OR enqueued_at <= :until)
   AND (:process IS NULL OR host_id = :process OR process_id = :process)
@@ -226,8 +236,10 @@ WHERE queue = :queue AND ready = 1 AND alone = 1 AND status = :status
   AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
   AND (:key IS NULL OR dedupe_key = :key)
   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
-  AND (:search IS NULL OR lower(payload) LIKE :search ESCAPE '\')
-  AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
+  AND (:search IS NULL OR (lower(payload) LIKE :search ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
+  AND (:error IS NULL OR (lower(last_error) LIKE :error ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
   AND (:since IS NULL OR enqueued_at >= :since)
   AND (:until IS NULL OR enqueued_at <= :until)
   AND (:process IS NULL OR host_id = :process OR process_id = :process)
@@ -244,8 +256,10 @@ WHERE (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
   AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
   AND (:key IS NULL OR dedupe_key = :key)
   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
-  AND (:search IS NULL OR lower(payload) LIKE :search ESCAPE '\')
-  AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
+  AND (:search IS NULL OR (lower(payload) LIKE :search ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
+  AND (:error IS NULL OR (lower(last_error) LIKE :error ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
   AND (:since IS NULL OR enqueued_at >= :since)
   AND (:until IS NULL OR enqueued_at <= :until)
   AND (:process IS NULL OR host_id = :process OR process_id = :process)

@@ -30,6 +30,7 @@ from forge_jobs.api.route import (
     health,
     job_acts,
     jobs,
+    kinds,
     limit_acts,
     limits,
     login,
@@ -49,6 +50,7 @@ from forge_jobs.api.stream import Hub
 from forge_jobs.prometheus.exposition import Exposition
 from forge_jobs.storage.error import ForgeError
 from forge_jobs.storage.protocol import Storage
+from forge_jobs.storage.recent import Recent
 from forge_jobs.version import __version__
 
 log = logging.getLogger("forge_jobs.api")
@@ -58,8 +60,8 @@ FAULT = "something went wrong here; the server's log says what"
 ROUTERS = tuple(
     part.router
     for part in (
-        groups, explain, operations, enqueue, jobs, job_acts, queues, queue_acts, schedules, schedule_acts, limits,
-        limit_acts, workers, worker_acts, overview, events, store, audit, login,
+        groups, explain, operations, enqueue, jobs, job_acts, queues, queue_acts, kinds, schedules, schedule_acts,
+        limits, limit_acts, workers, worker_acts, overview, events, store, audit, login,
     )
 )  # fmt: skip
 _NO_CONFIG = ApiConfig()
@@ -77,6 +79,7 @@ def create_app(storage: Storage, config: ApiConfig = _NO_CONFIG) -> Guard:
         attempts=attempts,
         authenticator=Authenticator(config, storage, attempts),
         operations=Operations(storage),
+        waiting_kinds=Recent(storage.jobs.waiting_kinds),
         hub=Hub(storage, config.streams, config.stale_after),
         exposition=Exposition(storage, stale_after=config.stale_after),
     )

@@ -9,6 +9,7 @@ from forge_jobs.api.authenticate import Authenticator
 from forge_jobs.api.operations import Operations
 from forge_jobs.api.stream import Hub
 from forge_jobs.prometheus.exposition import Exposition
+from forge_jobs.storage.recent import Recent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,7 @@ class Services:
     attempts: Attempts
     authenticator: Authenticator
     operations: Operations
+    waiting_kinds: Recent[dict[str, dict[str, int]]]
     hub: Hub
     exposition: Exposition
 

@@ -150,17 +150,6 @@ class JobGroup(Shown):
     ids: list[str]
 
 
-class KindRow(Shown):
-    """A kind of a queue. `served`: a live worker of the queue has a handler for it."""
-
-    queue: str
-    kind: str
-    waiting: int
-    in_progress: int
-    dead: int
-    served: bool
-
-
 class EnqueueBody(Given):
     """A job to add. Durations are seconds; give `run_at` or `delay`, `expires_at` or `ttl`."""
 

@@ -252,7 +252,8 @@ class Fires(Shown):
 
 
 class RateLimit(Shown):
-    """A token bucket as it is now. `kinds` have handlers in live workers that take from it, if they tell."""
+    """A token bucket as it is now. `kinds` have handlers that take from it whatever their payload, as code declares;
+    `waiting` jobs of theirs wait for whatever reason. Where counting takes long, it is a few seconds old."""
 
     scope: str
     capacity: float
@@ -263,6 +264,8 @@ class RateLimit(Shown):
     blocked_until: datetime | None
     changed_at: datetime | None
     changed_by: str | None
+    kinds: list[str]
+    waiting: int
 
 
 class CleanupBody(Given):

@@ -8,10 +8,10 @@ from forge_jobs.api.endpoint import api_router, endpoint
 from forge_jobs.api.identity import Role
 from forge_jobs.api.model.queue import DrainBody, PutLimit, RateLimit
 from forge_jobs.api.problem import Problem
+from forge_jobs.api.route.limits import describe_limits
 from forge_jobs.names import check_name
 from forge_jobs.storage.error import NotFound
 from forge_jobs.storage.types.rate_limit import RateLimitDeclaration
-from forge_jobs.view.rate_limit import rate_limit_view
 
 router = api_router()
 
@@ -47,4 +47,4 @@ async def _stored(call: Caller, scope: str) -> Json:
     found = await call.storage.rate_limits.get(scope)
     if found is None:
         raise NotFound(f"there is no rate limit {scope[:128]!r}")
-    return Json(rate_limit_view(found))
+    return Json((await describe_limits(call, [found]))[0])

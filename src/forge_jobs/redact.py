@@ -41,9 +41,14 @@ _KEY: Final = re.compile(r"""(?<![\w.-])(?P<key>[A-Za-z][\w.-]{0,63})["']?\s{0,8
 _VALUE: Final = re.compile(
     r"""(?:bearer|basic)\s+[^\s,;'"]+|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s,;&)\]}"']+""", re.IGNORECASE
 )
-# Of a traceback: the bar before lines of an exception group, where a frame is, and the class of an error.
+# Of a traceback: the bar before lines of an exception group and what stands between its members, where a frame is, and
+# the class of an error.
 _BAR: Final = re.compile(r"\s*[|+] ")
+_MEMBER: Final = re.compile(r"\s*(?:\+-)?\+-+ (?:\d+|\.\.\.) -+$")
 _FRAME: Final = re.compile(r'  File "[^"\n]+", line \d+(?:, in .+)?$')
+_TRACEBACK: Final = re.compile(
+    r"^(?:\s*[|+] )?(?:Exception Group )?Traceback \(most recent call last\):$", re.MULTILINE
+)
 _HEADING: Final = re.compile(
     r"(?:Exception Group )?Traceback \(most recent call last\):$|During handling of the above exception, another "
     r"exception occurred:$|The above exception was the direct cause of the following exception:$"
@@ -130,8 +135,11 @@ class Secrets:
         return HIDDEN_PAYLOAD if rules.hidden else redact(value, rules.keys)
 
     def text(self, kind: str | None, text: str) -> str:
-        """What a handler wrote for people: a log line, a message of progress."""
-        return redact_text(text, self.of(kind).keys)
+        """What a handler wrote for people: a log line, a message of progress. A traceback in it is one all the same."""
+        rules = self.of(kind)
+        if rules.hidden and (begin := _TRACEBACK.search(text)) is not None:
+            return redact_text(text[: begin.start()], rules.keys) + _places(text[begin.start() :])
+        return redact_text(text, rules.keys)
 
     def error(self, kind: str | None, text: str) -> str:
         """What an error says."""
@@ -151,7 +159,7 @@ def _places(traceback: str) -> str:
     for line in traceback.splitlines():
         bar = _BAR.match(line)
         body = line if bar is None else line[bar.end() :]
-        if is_frame := _FRAME.match(body) is not None:
+        if (is_frame := _FRAME.match(body) is not None) or _MEMBER.match(line):
             kept.append(line)
             in_frames = True
         elif _HEADING.match(body) or (frame_before and body.startswith("    ")):

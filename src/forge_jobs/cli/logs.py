@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from forge_jobs.cli.output import instant
-from forge_jobs.redact import Secrets, redact_text
+from forge_jobs.redact import HIDDEN, Secrets, is_secret, redact_text
 from forge_jobs.text import printable
 
 if TYPE_CHECKING:
@@ -128,9 +128,12 @@ def _read_record(logger: WrappedLogger, method: str, event: MutableMapping[str, 
 
 
 def _hide_secrets(secrets: Secrets, kind: str | None, key: str, value: Any) -> Any:
+    kind = kind or ""  # a line about no kind, such as of the store, is not about what handlers hide
+    of_a_lease = key == "token" and not kind  # it only tells one holder from the next
+    if value is not None and not of_a_lease and is_secret(key, secrets.of(kind).keys):
+        return HIDDEN
     if isinstance(value, (int, float)) or value is None:
         return value
-    kind = kind or ""  # a line about no kind, such as of the store, is not about what handlers hide
     if key in _ERRORS:
         return (secrets.traceback if key == "exception" else secrets.error)(kind, str(value))
     return secrets.text(kind, str(value))

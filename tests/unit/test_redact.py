@@ -127,6 +127,7 @@ def _raised() -> str:
             raise ExceptionGroup("all DE1", [ValueError("DE1"), zipfile.BadZipFile("DE1")])  # noqa: B904
     except ExceptionGroup as error:
         return "".join(traceback.format_exception(error))
+    raise AssertionError("nothing was raised")
 
 
 def test_a_traceback_of_hidden_errors_keeps_places_and_classes() -> None:

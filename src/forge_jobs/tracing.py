@@ -18,6 +18,7 @@ import logging
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, Tracer
 
+    from forge_jobs.redact import Secrets
     from forge_jobs.storage.types.finalize import FinalizeOutcome
     from forge_jobs.storage.types.job import EnqueueRequest, JobRecord
 
@@ -221,18 +223,19 @@ class RunSpan:
 
         self._token = attach(_trace().set_span_in_context(self._span, context))
 
-    def end(self, outcome: FinalizeOutcome, error: BaseException | None) -> None:
-        """The handler is over."""
+    def end(self, kind: str, outcome: FinalizeOutcome, error: BaseException | None, secrets: Secrets) -> None:
+        """The handler is over. What errors say goes without the secrets of the kind."""
         from opentelemetry.context import detach
 
         trace, name = _trace(), type(outcome).__name__.lower()
         self._span.set_attribute("forge_jobs.outcome", name)
         if name in ("failed", "dead", "crashed"):
             text = getattr(getattr(outcome, "error", None), "message", None)
-            self._span.set_status(trace.Status(trace.StatusCode.ERROR, text))
+            shown = None if text is None else secrets.error(kind, text)
+            self._span.set_status(trace.Status(trace.StatusCode.ERROR, shown))
             if error is not None:
                 self._span.set_attribute("error.type", type(error).__qualname__)
-                self._span.record_exception(error)
+                self._span.record_exception(error, _told(kind, error, secrets))
         self._ended_ns = time.time_ns()
         self._span.end(self._ended_ns)
         detach(self._token)
@@ -284,6 +287,14 @@ def end_exchange(began_ns: int, *, settled: int, claimed: int) -> Exchanged:
     return Exchanged(began_ns, time.time_ns(), settled, claimed)
 
 
+def _told(kind: str, error: BaseException, secrets: Secrets) -> dict[str, str]:
+    """What takes the place of an exception's own words."""
+    return {
+        "exception.message": secrets.error(kind, str(error)),
+        "exception.stacktrace": secrets.traceback(kind, "".join(traceback.format_exception(error))),
+    }
+
+
 def begin_run(job: JobRecord, claim: Exchanged | None = None) -> RunSpan | None:
     """The span of a run, if this process traces. A fault in a tracer never costs the run."""
     found = tracer()
@@ -299,9 +310,11 @@ def begin_run(job: JobRecord, claim: Exchanged | None = None) -> RunSpan | None:
     return span
 
 
-def end_run(span: RunSpan, job: JobRecord, outcome: FinalizeOutcome, error: BaseException | None) -> None:
+def end_run(
+    span: RunSpan, job: JobRecord, outcome: FinalizeOutcome, error: BaseException | None, secrets: Secrets
+) -> None:
     """The same at its end."""
-    _unharmed(job, lambda: span.end(outcome, error))
+    _unharmed(job, lambda: span.end(job.kind, outcome, error, secrets))
 
 
 def end_settle(span: RunSpan, job: JobRecord, settle: Exchanged, result: str) -> None:

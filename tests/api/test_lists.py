@@ -120,6 +120,7 @@ async def test_dead_jobs_are_grouped_by_how_they_ended(storage: Storage, client:
     assert len(groups) == 3 and len(groups[0]["ids"]) == 2 and groups[0]["sample"] == "no user 4711"
     kinds = (await client.get(f"{V1}/kinds?queue=a")).json()["items"]
     assert [(one["kind"], one["dead"], one["waiting"], one["served"]) for one in kinds] == [("k", 3, 0, False)]
+    assert kinds[0]["queues"] == [{"queue": "a", "waiting": 0, "in_progress": 0, "dead": 3, "served": False}]
 
 
 @pytest.mark.slow

@@ -62,6 +62,8 @@ TABLE = (
     Row("GET", "/api/v1/operations/{id}", OPERATE, 404, url="/api/v1/operations/none"),
     _change("DELETE", "/api/v1/operations/{id}", OPERATE, 404, url="/api/v1/operations/none"),
     Row("GET", "/api/v1/kinds", READ),
+    Row("GET", "/api/v1/kinds/{kind}", READ, url="/api/v1/kinds/send"),
+    _change("POST", "/api/v1/kinds/{kind}/reset", ADMIN, url="/api/v1/kinds/send/reset"),
     Row("GET", Q, READ),
     Row("GET", f"{Q}/{{name}}", READ, url=f"{Q}/mail"),
     Row("GET", f"{Q}/{{name}}/explain", READ, url=f"{Q}/mail/explain"),

@@ -79,6 +79,7 @@ async def test_an_empty_store_says_what_to_do_next(view: Page, tmp_path: Path) -
             "/queues": "first job",
             "/workers": "forge-jobs worker",
             "/schedules": "make one here",
+            "/kinds": "forge-jobs worker",
             "/limits": "forge-jobs limits",
             "/metrics": "No data in this window",
         }.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from playwright.async_api import Browser, expect
 
 from forge_jobs import EnqueueRequest, Storage
 from forge_jobs.storage.types.job import JobFilter, JobRow
+from forge_jobs.storage.types.kind import KindDeclaration
 from forge_jobs.testing.cluster import until
 
 from .watched import Watched, open_page
@@ -44,6 +46,37 @@ async def test_a_new_job_is_added_as_it_was_typed(page: Watched, furnished: Furn
     await page.confirm("Delete")
     await expect(page.page.locator("main h1")).to_have_text("Jobs")
     assert await storage.jobs.get(job.id) is None
+
+
+async def test_a_new_job_begins_with_what_its_kind_requires(page: Watched, furnished: Furnished) -> None:
+    await page.go("/jobs")
+    await page.button("New job").click()
+    dialog = page.page.get_by_role("dialog")
+    await dialog.get_by_label("Kind").fill("mail.send")
+    await dialog.get_by_text("What mail.send takes").click()
+    await expect(dialog.locator(".code")).to_contain_text("dialect")
+    await page.button("Begin with what it requires").click()
+    await expect(dialog.get_by_label("Payload")).to_have_value('{\n  "to": ""\n}')
+    await dialog.get_by_label("Kind").fill("ledger.close")
+    await expect(dialog.get_by_text("What ")).to_have_count(0)
+
+
+async def test_what_code_hid_is_shown_again_after_a_reset_alone(page: Watched, furnished: Furnished) -> None:
+    storage, _ = furnished
+    (added,) = await storage.jobs.enqueue_bulk([EnqueueRequest("card.old", {"number": "4929"}, queue="billing")])
+    declared = KindDeclaration(kind="card.old", payload_view="hidden")
+    for one in (declared, replace(declared, payload_view="redacted")):
+        await storage.kinds.declare([one], host_id="h")
+    await page.go(f"/jobs/{added.id}")
+    await expect(page.page.locator("main")).to_contain_text("The code of this kind hides payloads")
+    await expect(page.page.locator("main")).not_to_contain_text("4929")
+    await page.page.locator(".facts").get_by_role("link", name="card.old").click()
+    await page.button("Reset").click()
+    await page.confirm("Reset")
+    await expect(page.button("Reset")).to_have_count(0)
+    await page.go(f"/jobs/{added.id}")
+    await expect(page.page.locator("main")).to_contain_text("4929")
+    await storage.jobs.delete(added.id)
 
 
 async def test_a_waiting_job_is_changed_and_cancelled(page: Watched, furnished: Furnished) -> None:

@@ -31,6 +31,7 @@ from forge_jobs.api.route import (
     health,
     job_acts,
     jobs,
+    kinds,
     limit_acts,
     limits,
     login,
@@ -59,8 +60,8 @@ FAULT = "something went wrong here; the server's log says what"
 ROUTERS = tuple(
     part.router
     for part in (
-        groups, explain, operations, enqueue, jobs, job_acts, queues, queue_acts, schedules, schedule_acts, limits,
-        limit_acts, workers, worker_acts, overview, events, store, audit, login,
+        groups, explain, operations, enqueue, jobs, job_acts, queues, queue_acts, kinds, schedules, schedule_acts,
+        limits, limit_acts, workers, worker_acts, overview, events, store, audit, login,
     )
 )  # fmt: skip
 _NO_CONFIG = ApiConfig()

@@ -20,6 +20,7 @@ from forge_jobs.cli.parameters import global_options, json_option, list_options,
 from forge_jobs.cli.settings import Settings
 from forge_jobs.cli.store import actor, run
 from forge_jobs.ids import JobId, parse_id
+from forge_jobs.redact import Secrets
 from forge_jobs.storage.error import InvalidInput
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.answers import (
@@ -74,15 +75,15 @@ def list_(ctx: click.Context, chosen: JobFilter, limit: int, cursor: str | None,
       forge-jobs jobs list --search a@example.org --json
     """
 
-    async def work(storage: Storage, settings: Settings) -> Page:
-        return await storage.jobs.list_jobs(chosen, limit=limit, cursor=cursor)
+    async def work(storage: Storage, settings: Settings) -> tuple[Page, Secrets]:
+        return await storage.jobs.list_jobs(chosen, limit=limit, cursor=cursor), await storage.kinds.secrets()
 
-    page = run(ctx, work)
+    page, secrets = run(ctx, work)
     if as_json:
-        output.document(job_view.job_page(page))
+        output.document(job_view.job_page(page, secrets))
         return
     if as_jsonl:
-        output.json_lines(job_view.job_row(job) for job in page.items)
+        output.json_lines(job_view.job_row(job, secrets) for job in page.items)
     else:
         output.table(
             [
@@ -102,7 +103,7 @@ def list_(ctx: click.Context, chosen: JobFilter, limit: int, cursor: str | None,
                     job.status,
                     f"{job.attempts}/{job.max_attempts}",
                     job.scheduled_at,
-                    job_view.job_row(job)["last_error"] or job_view.preview(job.payload_text),
+                    job_view.job_row(job, secrets)["last_error"] or job_view.preview(job, secrets),
                 )
                 for job in page.items
             ],
@@ -133,18 +134,19 @@ def show(ctx: click.Context, id: str, stack: bool, as_json: bool) -> None:
         _show_stack(ctx, id, as_json)
         return
 
-    async def work(storage: Storage, settings: Settings) -> tuple[JobDetail, list[JobEvent], list[LogLine]]:
+    async def work(storage: Storage, settings: Settings) -> tuple[JobDetail, Secrets, list[JobEvent], list[LogLine]]:
         detail = await storage.jobs.get(JobId(id))
         if detail is None:
             raise _no_job(id)
         job_id = detail.row.id
-        return detail, await storage.events.of_job(job_id), await storage.logs.of_job(job_id)
+        timeline, log = await storage.events.of_job(job_id), await storage.logs.of_job(job_id)
+        return detail, await storage.kinds.secrets(), timeline, log
 
-    detail, timeline, log = run(ctx, work)
+    detail, secrets, timeline, log = run(ctx, work)
     if as_json:
-        output.document(job_view.job_detail(detail, timeline, log))
+        output.document(job_view.job_detail(detail, secrets, timeline, log))
     else:
-        _show(detail, timeline, log)
+        _show(detail, secrets, timeline, log)
 
 
 def _show_stack(ctx: click.Context, id: str, as_json: bool) -> None:
@@ -163,8 +165,8 @@ def _show_stack(ctx: click.Context, id: str, as_json: bool) -> None:
         jobs_stack.show(lines)
 
 
-def _show(detail: JobDetail, timeline: list[JobEvent], log: list[LogLine]) -> None:
-    shown = job_view.job_detail(detail, timeline)
+def _show(detail: JobDetail, secrets: Secrets, timeline: list[JobEvent], log: list[LogLine]) -> None:
+    shown = job_view.job_detail(detail, secrets, timeline)
     plain = [key for key in shown if key not in _OWN_PARTS]
     output.fields((key, _field(shown[key])) for key in plain if shown[key] is not None and shown[key] != [])
     output.heading("payload")
@@ -187,7 +189,7 @@ def _show(detail: JobDetail, timeline: list[JobEvent], log: list[LogLine]) -> No
     if log:
         output.heading("log")
         for one in log:
-            for text in job_view.log_text(one):
+            for text in job_view.log_text(one, secrets):
                 output.line(text)
 
 

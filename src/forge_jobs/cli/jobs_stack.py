@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from forge_jobs.cli import output
 from forge_jobs.cli.errors import Failure
+from forge_jobs.clock import from_us
 from forge_jobs.ids import JobId
 from forge_jobs.storage.protocol import STACK, Storage
 from forge_jobs.storage.types.job import JobStatus
 from forge_jobs.storage.types.log import STACK_LOGGER, LogLine
-from forge_jobs.view import job as job_view
 
 PATIENCE_S: Final = 6.0
 ASK_AGAIN_S: Final = 2.5
@@ -58,7 +58,7 @@ def as_json(lines: list[LogLine]) -> dict[str, Any]:
     head, *frames = lines
     return {
         "job_id": head.job_id,
-        "at": job_view.log_line(head)["at"],
+        "at": from_us(head.at_us),
         "attempt": head.attempt,
         "where": head.message.removeprefix("stack of its handler ").removesuffix(", outermost first:"),
         "frames": [frame.message for frame in frames],

@@ -22,7 +22,7 @@ from forge_jobs.cli import output
 from forge_jobs.cli.errors import Usage
 from forge_jobs.cli.lazy_group import Command
 from forge_jobs.cli.load_registry import load_registry
-from forge_jobs.cli.logs import log_to_stderr
+from forge_jobs.cli.logs import hide_secrets_of, log_to_stderr
 from forge_jobs.cli.parameters import global_options
 from forge_jobs.cli.settings import Settings
 from forge_jobs.cli.store import opened, settings_of
@@ -91,6 +91,8 @@ def serve(ctx: click.Context, /, **options: Any) -> None:
     config = _config(order, settings)
     log_to_stderr(settings.log_level, settings.log_format)
     handlers = None if order.workers is None else load_registry(order.workers)
+    if handlers is not None:
+        hide_secrets_of(handlers.secrets)
     asyncio.run(_serve(order, settings, config, handlers))
 
 

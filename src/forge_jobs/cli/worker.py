@@ -23,7 +23,7 @@ from forge_jobs.cli import output
 from forge_jobs.cli.errors import FAILURE, Failure, Usage, report
 from forge_jobs.cli.lazy_group import Command
 from forge_jobs.cli.load_registry import load_registry
-from forge_jobs.cli.logs import log_the_rest, log_to_stderr
+from forge_jobs.cli.logs import hide_secrets_of, log_the_rest, log_to_stderr
 from forge_jobs.cli.parameters import Duration, Invocation, global_options
 from forge_jobs.cli.settings import Settings, parse_pairs
 from forge_jobs.cli.store import opened, settings_of
@@ -129,6 +129,7 @@ def worker(
         ctx.exit(_reload(settings))
     handlers = load_registry(target)
     log_the_rest()
+    hide_secrets_of(handlers.secrets)
     failpoints.arm_from(os.environ)
     until = Until.ALL_DONE if drain_all else Until.DRAINED if drain else Until.STOPPED
     debug = ctx.ensure_object(Invocation).debug

@@ -101,6 +101,8 @@ class RuntimeEnv:
     children: Children = field(default_factory=Children)
     retiring: bool = False
     """It takes no more jobs, finishes those that it has, and ends."""
+    declared_version: int | None = None
+    """The version of the registry that the store was told of."""
     started: int = 0
     """Jobs that it began to run."""
     on_settled: Callable[[Finalize, Settled], None] | None = None

@@ -20,6 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from forge_jobs.names import check_name
+from forge_jobs.redact import KindSecrets, Secrets
 from forge_jobs.runtime.executors.executor import Executor, choose, is_coroutine_function
 from forge_jobs.runtime.executors.in_child import in_child
 from forge_jobs.runtime.executors.thread import on_thread
@@ -32,6 +33,7 @@ from forge_jobs.runtime.payloads import PLAIN, PayloadReader, reader_of
 from forge_jobs.runtime.rate_limit import check_affordable, declare
 from forge_jobs.runtime.signature import annotation_of, is_context, positional, resources_of
 from forge_jobs.storage.error import ConfigError, InvalidInput
+from forge_jobs.storage.types.kind import KindDeclaration
 from forge_jobs.storage.types.rate_limit import Gate, RateLimitDeclaration
 from forge_jobs.storage.types.schedule import ScheduleDeclaration
 
@@ -87,6 +89,7 @@ class RegisteredHandler:
     """Whether its function gives a coroutine."""
     is_resident: bool = False
     """Whether it keeps something in its worker, see `ResidentHandler`."""
+    description: str = ""
 
     def on(self, executor: Executor) -> RegisteredHandler:
         """The same run elsewhere: the executor is one that fits."""
@@ -100,6 +103,32 @@ class RegisteredHandler:
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of its payloads; `{}` takes everything."""
         return self.reader.schema()
+
+    def declaration(self) -> KindDeclaration:
+        """What the store is told of the kind, for those who look at its jobs from elsewhere."""
+        options = self.options
+        scope, cost = options.rate_limit, options.cost
+        try:
+            schema: dict[str, Any] | None = self.schema()
+        except Exception:  # of a pydantic model may be asked more than JSON Schema can say; it runs all the same
+            log.warning("schema_missing kind=%s: its payload's type has no JSON Schema", self.kind, exc_info=True)
+            schema = None
+        return KindDeclaration(
+            kind=self.kind,
+            executor=self.executor.value,
+            description=self.description,
+            schema=schema,
+            queue=options.queue,
+            rate_limit=scope if isinstance(scope, str) else None,
+            cost=None if scope is None or callable(cost) else float(cost),
+            paid_by_payload=callable(scope),
+            max_attempts=options.max_attempts,
+            timeout_s=options.timeout_s,
+            max_crashes=options.max_crashes,
+            bad_payload=options.bad_payload,
+            redact=options.redact,
+            payload_view=options.payload_view,
+        )
 
 
 class HandlerRegistry:
@@ -117,6 +146,7 @@ class HandlerRegistry:
         self.hooks = hooks = Hooks()
         self.before_run, self.after_run = hooks.before_run, hooks.after_run
         self.on_dead, self.middleware = hooks.on_dead, hooks.middleware
+        self._secrets = 0, Secrets()
         self.version = 0
         """Grows with every registration, so that a worker notices new kinds."""
 
@@ -205,6 +235,20 @@ class HandlerRegistry:
         if entry is None:
             raise ConfigError(f"there is no handler for kind {kind!r}; there are {', '.join(self.kinds()) or 'none'}")
         return entry.schema()
+
+    def declarations(self) -> list[KindDeclaration]:
+        """What the store is told of the kinds, by kind."""
+        return [self._handlers[kind].declaration() for kind in self.kinds()]
+
+    def secrets(self) -> Secrets:
+        """What people do not get to see of jobs, by kind."""
+        if self._secrets[0] != self.version:
+            found = {kind: entry.options for kind, entry in self._handlers.items()}
+            rules = {
+                kind: KindSecrets(frozenset(own.redact), own.payload_view == "hidden") for kind, own in found.items()
+            }
+            self._secrets = self.version, Secrets(rules)
+        return self._secrets[1]
 
     def limit(
         self,
@@ -325,7 +369,10 @@ def _registered(kind: str, call: Call, function: Callable[..., Any], options: di
     given = options_of(kind, options)
     is_async = is_coroutine_function(function)
     executor = choose(given.executor, kind, is_async=is_async)
-    return RegisteredHandler(kind, _run_on(executor, call), given, executor, call, is_async=is_async)
+    description = _description(function)
+    return RegisteredHandler(
+        kind, _run_on(executor, call), given, executor, call, is_async=is_async, description=description
+    )
 
 
 def _run_on(executor: Executor, call: Call) -> Run:
@@ -336,6 +383,11 @@ def _run_on(executor: Executor, call: Call) -> Run:
             return on_thread(call)
         case Executor.PROCESS:
             return in_child
+
+
+def _description(function: Callable[..., Any]) -> str:
+    """The first paragraph of its docstring."""
+    return (inspect.getdoc(function) or "").partition("\n\n")[0]
 
 
 def _adapt(function: Callable[..., Any], kind: str) -> tuple[Call, PayloadReader]:

@@ -11,7 +11,8 @@ from typing import Any, Final, Literal, TypeAlias
 from forge_jobs import limits
 from forge_jobs.names import check_name
 from forge_jobs.runtime.rate_limit import CostOf, Price, ScopeOf
-from forge_jobs.storage.error import ConfigError
+from forge_jobs.storage.error import ConfigError, InvalidInput
+from forge_jobs.storage.types.kind import PayloadView, check_payload_view, check_redact
 
 Backoff: TypeAlias = "Sequence[float] | Callable[[int, BaseException | None], float]"
 CANCEL_GRACE_S: Final = (0, 3600)
@@ -32,7 +33,7 @@ class HandlerOptions:
     function of the payload that gives it (None is free); cost: how many tokens (1), or a function of the payload. A job
     that cannot be paid for waits without a slot. bad_payload: what a payload that cannot be read makes of a run:
     `failed`, as a deploy may mend the handler, or `dead`. redact: keys whose values people do not get to see, besides
-    the usual ones.
+    the usual ones. payload_view: `hidden` keeps payloads and the texts of errors from people as a whole.
     """
 
     executor: str | None = None
@@ -48,6 +49,7 @@ class HandlerOptions:
     cost: CostOf = 1.0
     bad_payload: Literal["failed", "dead"] = "failed"
     redact: tuple[str, ...] = ()
+    payload_view: PayloadView = "redacted"
     price: Price | None = dataclasses.field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -64,8 +66,11 @@ class HandlerOptions:
             object.__setattr__(self, "price", Price(self.rate_limit, self.cost))
         if self.bad_payload not in ("failed", "dead"):
             raise ConfigError(f"bad_payload {self.bad_payload!r} must be 'failed' or 'dead'")
-        if not isinstance(self.redact, tuple) or not all(isinstance(key, str) for key in self.redact):
-            raise ConfigError(f"redact {self.redact!r} must be a list of keys")
+        try:
+            check_redact(self.redact)
+            check_payload_view(self.payload_view)
+        except InvalidInput as error:
+            raise ConfigError(str(error)) from error
         for name, classes in (("retry_on", self.retry_on or ()), ("dead_on", self.dead_on)):
             if not all(isinstance(one, type) and issubclass(one, BaseException) for one in classes):
                 raise ConfigError(f"{name} {classes!r} must be exception classes")

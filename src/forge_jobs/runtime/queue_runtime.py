@@ -27,6 +27,7 @@ from forge_jobs.runtime.lifespan import Life
 from forge_jobs.runtime.loops import (
     cleanup,
     cron,
+    declare,
     fence,
     gauges,
     job_log,
@@ -54,7 +55,7 @@ log = logging.getLogger("forge_jobs.runtime")
 
 LOOPS: Final[tuple[Loop, ...]] = (
     fence.LOOP, reaper.LOOP, rebalance.LOOP, cron.LOOP, cleanup.LOOP, progress.LOOP, lag.LOOP, unserved.LOOP,
-    metrics.LOOP, gauges.LOOP, job_log.LOOP, retirement.LOOP,
+    metrics.LOOP, gauges.LOOP, job_log.LOOP, retirement.LOOP, declare.LOOP,
 )  # fmt: skip
 END_GRACE_S: Final = 2.0
 """How long handlers get to end after their tasks were cancelled."""
@@ -182,6 +183,7 @@ class QueueRuntime:
         self._hurry.clear()
         self._supervisors = []
         await env.processes.start()
+        await declare.tick(env)  # before the first job of theirs can be seen
         for limit in handlers.limits():
             await storage.rate_limits.ensure(limit)
         for queue in self.queues:

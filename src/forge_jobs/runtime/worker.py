@@ -140,7 +140,7 @@ class Slot:
             run.timeout.cancel()
         outcome = run.concluded or conclude(run, answer, error)
         if span is not None:
-            tracing.end_run(span, run.job, outcome, error)
+            tracing.end_run(span, run.job, outcome, error, self.env.handlers.secrets())
         current_run.set(None)
         if error is not None:
             BaseException.with_traceback(error, None)  # frames hold the handler's locals; the text is kept

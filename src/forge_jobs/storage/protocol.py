@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 from forge_jobs.clock import Clock
 from forge_jobs.ids import JobId
 from forge_jobs.observe import Observer
+from forge_jobs.redact import Secrets
 from forge_jobs.storage.types.answers import (
     BulkReport,
     CancelOutcome,
@@ -44,6 +45,7 @@ from forge_jobs.storage.types.job import (
     KindCounts,
     Page,
 )
+from forge_jobs.storage.types.kind import Kind, KindDeclaration
 from forge_jobs.storage.types.lease import Lease
 from forge_jobs.storage.types.log import LogLine, RunLog
 from forge_jobs.storage.types.metric import Bucket, Summary, Timings
@@ -408,6 +410,34 @@ class ProcessStore(Protocol):
         """Forget processes silent for this long, with their shares; returns how many."""
 
 
+class KindStore(Protocol):
+    """What the code of workers says of kinds, for those who look at jobs without that code."""
+
+    async def declare(self, declarations: Sequence[KindDeclaration], *, host_id: str) -> list[str]:
+        """Bring what code says of its kinds into the store, in one transaction; the kinds that this changed, sorted.
+
+        The newest declaration is kept. Keys to redact, and that payloads are hidden, are added to those that apply
+        and never taken away. A schema that makes a declaration longer than 64 KiB is left out. What is stored already
+        is not written.
+        """
+
+    async def get(self, kind: str) -> Kind | None:
+        """What is known of a kind; None if no worker ever declared it."""
+
+    async def list(self) -> list[Kind]:
+        """All declared kinds, by kind."""
+
+    async def secrets(self) -> Secrets:
+        """What people do not get to see of jobs, by kind."""
+
+    async def reset_to_code(self, kind: str, *, actor: Actor = PYTHON) -> Kind:
+        """Hide of the jobs of this kind only what its newest declaration says.
+
+        Raises:
+            NotFound: it was never declared.
+        """
+
+
 class LeaseStore(Protocol):
     """Leases by name: at most one holder each, by the store's time. An optimisation, never what makes an act unique:
     a holder that stands still acts on after its lease ended."""
@@ -759,6 +789,8 @@ class Storage(Protocol):
     @property
     def processes(self) -> ProcessStore: ...
     @property
+    def kinds(self) -> KindStore: ...
+    @property
     def leases(self) -> LeaseStore: ...
     @property
     def shares(self) -> ShareStore: ...
@@ -792,6 +824,6 @@ class Storage(Protocol):
 
 __all__ = [
     "AuditStore", "BeatAnswer", "Claim", "ClaimRequest", "Claimed", "ErrorEntry", "EventStore", "Exchange",
-    "Heart", "JobRow", "JobStore", "JobTransaction", "LeaseStore", "LogStore", "MaintenanceStore", "MetricStore",
-    "ProcessStore", "QueueStore", "RateLimitStore", "ScheduleStore", "ShareStore", "Storage",
+    "Heart", "JobRow", "JobStore", "JobTransaction", "KindStore", "LeaseStore", "LogStore", "MaintenanceStore",
+    "MetricStore", "ProcessStore", "QueueStore", "RateLimitStore", "ScheduleStore", "ShareStore", "Storage",
 ]  # fmt: skip

@@ -20,6 +20,7 @@ export const useMe = () => useRead<T.Me>(['me'], 'me', undefined, { everyMs: 60_
 export const useOverview = () => useRead<T.Overview>(['overview'], 'overview')
 export const useQueues = () => useRead<T.Listed<T.Queue>>(['queues'], 'queues')
 export const useKinds = (queue?: string) => useRead<T.Listed<T.Kind>>(['kinds'], 'kinds', { queue }, { everyMs: 30_000 })
+export const useKind = (kind: string, enabled = true) => useRead<T.KindDetail>(['kinds', 'one', kind], path('kinds', kind), undefined, { keep: false, enabled })
 export const useWorkers = () => useRead<T.Workers>(['workers'], 'workers')
 export const useSchedules = () => useRead<T.Listed<T.Schedule>>(['schedules'], 'schedules')
 export const useLimits = () => useRead<T.Listed<T.RateLimit>>(['limits'], 'rate-limits')

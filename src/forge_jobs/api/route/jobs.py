@@ -15,9 +15,9 @@ from forge_jobs.api.model.common import Page, PageQuery
 from forge_jobs.api.model.job import EventPage, JobPage, JobsQuery, LogLine
 from forge_jobs.api.model.job import JobDetail as JobDetailModel
 from forge_jobs.ids import JobId
-from forge_jobs.redact import redact_payload
+from forge_jobs.redact import Secrets
 from forge_jobs.storage.error import NotFound
-from forge_jobs.storage.types.job import JobDetail, JobOrder
+from forge_jobs.storage.types.job import JobDetail, JobOrder, JobRow
 from forge_jobs.view import job as view
 
 router = api_router()
@@ -43,7 +43,7 @@ async def list_jobs(call: Caller, asked: Annotated[JobsQuery, Query()]) -> Json:
         order=JobOrder(asked.order),
         counts=await call.storage.queues.recent_counts(),
     )
-    return Json(view.job_page(page))
+    return Json(view.job_page(page, await call.secrets()))
 
 
 @endpoint(router, "GET", "/jobs/{id:job}", role=Role.READ, answer=JobDetailModel, tag="jobs")
@@ -52,13 +52,14 @@ async def show_job(call: Caller, id: str) -> Json:
     detail = await find_job(call, id)
     timeline = await call.storage.events.of_job(detail.row.id)
     children, children_total = await call.storage.jobs.children(detail.row.id, limit=CHILDREN_SHOWN)
-    shown = view.job_detail(detail, timeline)
+    secrets = await call.secrets()
+    shown = view.job_detail(detail, secrets, timeline)
     del shown["log"]  # which has a route of its own
     shown |= {
-        **payload_text(detail.row.payload_text),
+        **payload_text(detail.row, secrets),
         "trace": detail.trace,
         "log_count": len(await call.storage.logs.of_job(detail.row.id, limit=LOG_LINES)),
-        "children": [view.job_row(row) for row in children if call.identity.may_see(row.queue)],
+        "children": [view.job_row(row, secrets) for row in children if call.identity.may_see(row.queue)],
         "children_total": children_total,
     }
     return Json(shown)
@@ -80,7 +81,8 @@ async def log_of_job(call: Caller, id: str, asked: Annotated[PageQuery, Query()]
     """What a job logged, oldest first: the newest 500 lines over all its runs."""
     detail = await find_job(call, id)
     lines = await call.storage.logs.of_job(detail.row.id, limit=LOG_LINES)
-    return Json(page_of([view.log_line(line) for line in lines], asked))
+    secrets = await call.secrets()
+    return Json(page_of([view.log_line(line, secrets) for line in lines], asked))
 
 
 async def find_job(call: Call, id: str) -> JobDetail:
@@ -95,10 +97,15 @@ async def find_job(call: Call, id: str) -> JobDetail:
     return detail
 
 
-def payload_text(text: str) -> dict[str, Any]:
+def payload_text(row: JobRow, secrets: Secrets) -> dict[str, Any]:
     """A payload with its secrets hidden, as text."""
-    shown = redact_payload(text)
-    return {"payload": shown[:PAYLOAD_SHOWN], "payload_bytes": len(text), "payload_cut": len(shown) > PAYLOAD_SHOWN}
+    shown = secrets.payload(row.kind, row.payload_text)
+    return {
+        "payload": shown[:PAYLOAD_SHOWN],
+        "payload_bytes": len(row.payload_text),
+        "payload_cut": len(shown) > PAYLOAD_SHOWN,
+        "payload_hidden": secrets.of(row.kind).hidden,
+    }
 
 
 def page_of(items: list[Any], asked: PageQuery) -> dict[str, Any]:

@@ -29,7 +29,8 @@ async def preview_action(call: Caller, body: PreviewBody) -> Json:
     chosen = _chosen(call, body)
     by_status = await call.storage.jobs.count(chosen)
     page = await call.storage.jobs.list_jobs(chosen, limit=SAMPLE, with_total=False)
-    sample = [job_row(row) for row in page.items]
+    secrets = await call.secrets()
+    sample = [job_row(row, secrets) for row in page.items]
     return Json({"count": sum(by_status.values()), "by_status": by_status, "sample": sample})
 
 

@@ -346,7 +346,8 @@ UPDATE forge_finished SET
 -- How long its owner has been silent, on the server's clock.
 SELECT id, queue, kind, status, priority, attempts, max_attempts, crashes, throttles, alone, enqueued_at, scheduled_at,
   expires_at, started_at, completed_at, heartbeat_at, greatest(:now - heartbeat_at, 0), process_id, host_id, dedupe_key,
-  dead_reason, last_error, cancel_requested_at, payload
+  dead_reason, CASE WHEN kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1) THEN last_error END,
+  cancel_requested_at, payload
 FROM forge_jobs WHERE id = :id
 
 -- name: running_by_host
@@ -435,3 +436,7 @@ future (kind) AS (
   FROM future WHERE future.kind IS NOT NULL)
 SELECT kind FROM ready WHERE kind IS NOT NULL UNION SELECT kind FROM lonely WHERE kind IS NOT NULL
 UNION SELECT kind FROM future WHERE kind IS NOT NULL ORDER BY 1
+
+-- name: lock_kind
+-- FOR UPDATE: processes that declare a kind at the same time take turns.
+SELECT kind, declaration, redact, hidden, declared_at, declared_by FROM forge_kinds WHERE kind = :kind FOR UPDATE

@@ -99,8 +99,11 @@ function Groups() {
   )
 }
 
+const HIDDEN_ERROR = '[error hidden by its handler]' // how the server says so
+
 // What a group's errors have in common up to the first thing that may differ: a number, an id, quoted text.
 function common(group: Group): string {
+  if (group.sample === HIDDEN_ERROR) return '' // nothing is found by what is hidden
   return firstLine(group.sample).split(/["'0-9]/, 1)[0]!.trim()
 }
 

@@ -71,12 +71,16 @@ function Shown({ job }: { job: JobDetail }) {
                 {job.payload_cut && ', the head of it is shown'}
               </span>
               <span className="panel-acts">
-                <Copy text={() => job.payload}>Copy</Copy>
-                <Copy text={() => enqueueLine(job)}>CLI</Copy>
-                <Copy text={() => curlLine(job)}>curl</Copy>
+                {!job.payload_hidden && (
+                  <>
+                    <Copy text={() => job.payload}>Copy</Copy>
+                    <Copy text={() => enqueueLine(job)}>CLI</Copy>
+                    <Copy text={() => curlLine(job)}>curl</Copy>
+                  </>
+                )}
               </span>
             </header>
-            <Json text={job.payload} />
+            {job.payload_hidden ? <p className="panel-text soft">The code of this kind hides payloads, and what errors say.</p> : <Json text={job.payload} />}
           </section>
           <Attempts job={job} />
           <Log job={job} />
@@ -110,6 +114,7 @@ function ProgressBar({ job }: { job: JobDetail }) {
 
 function Facts({ job }: { job: JobDetail }) {
   const facts: [string, React.ReactNode][] = [
+    ['Kind', <a href={`#/kinds/${encodeURIComponent(job.kind)}`}><Text>{job.kind}</Text></a>],
     ['Queue', <a href={`#/queues/${encodeURIComponent(job.queue)}`}><Text>{job.queue}</Text></a>],
     ['Attempts', <span className="num">{job.attempts} of {job.max_attempts}{job.crashes > 0 && <span className="bad"> · crashed {job.crashes}×</span>}</span>],
     ['Priority', <span className="num">{job.priority}</span>],

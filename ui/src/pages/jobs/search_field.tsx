@@ -17,7 +17,7 @@ export function SearchField({ line, search, focus }: Props) {
   const timer = useRef(0)
   const list = useId()
   const queues = useQueues().data?.items.map((queue) => queue.name) ?? []
-  const kinds = [...new Set(useKinds().data?.items.map((one) => one.kind) ?? [])]
+  const kinds = useKinds().data?.items.map((one) => one.kind) ?? []
 
   useEffect(() => {
     if (document.activeElement !== field.current) setTyped(line)

@@ -111,8 +111,10 @@ WHERE id > :after
   AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
   AND (:key IS NULL OR dedupe_key = :key)
   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
-  AND (:search IS NULL OR lower(payload) LIKE :search ESCAPE '\')
-  AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
+  AND (:search IS NULL OR (lower(payload) LIKE :search ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
+  AND (:error IS NULL OR (lower(last_error) LIKE :error ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
   AND (:since IS NULL OR enqueued_at >= :since)
   AND (:until IS NULL OR enqueued_at <= :until)
   AND (:process IS NULL OR host_id = :process OR process_id = :process)
@@ -139,8 +141,10 @@ WHERE id < :before AND id >= :after
   AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
   AND (:key IS NULL OR dedupe_key = :key)
   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
-  AND (:search IS NULL OR lower(payload) LIKE :search ESCAPE '\')
-  AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
+  AND (:search IS NULL OR (lower(payload) LIKE :search ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
+  AND (:error IS NULL OR (lower(last_error) LIKE :error ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
   AND (:since IS NULL OR enqueued_at >= :since)
   AND (:until IS NULL OR enqueued_at <= :until)
   AND (:process IS NULL OR host_id = :process OR process_id = :process)
@@ -174,8 +178,10 @@ WHERE queue = :queue AND status = :status AND completed_at IS NOT NULL
   AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
   AND (:key IS NULL OR dedupe_key = :key)
   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
-  AND (:search IS NULL OR lower(payload) LIKE :search ESCAPE '\')
-  AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
+  AND (:search IS NULL OR (lower(payload) LIKE :search ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
+  AND (:error IS NULL OR (lower(last_error) LIKE :error ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
   AND (:since IS NULL OR enqueued_at >= :since)
   AND (:until IS NULL OR enqueued_at <= :until)
   AND (:process IS NULL OR host_id = :process OR process_id = :process)
@@ -221,8 +227,10 @@ WHERE queue = :queue AND status = 'failed'
   AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
   AND (:key IS NULL OR dedupe_key = :key)
   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
-  AND (:search IS NULL OR lower(payload) LIKE :search ESCAPE '\')
-  AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
+  AND (:search IS NULL OR (lower(payload) LIKE :search ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
+  AND (:error IS NULL OR (lower(last_error) LIKE :error ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
   AND (:since IS NULL OR enqueued_at >= :since)
   AND (:until IS NULL OR enqueued_at <= :until)
   AND (:process IS NULL OR host_id = :process OR process_id = :process)
@@ -244,8 +252,10 @@ WHERE queue = :queue AND kind = :kind AND priority = :priority AND ready = 1 AND
   AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
   AND (:key IS NULL OR dedupe_key = :key)
   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
-  AND (:search IS NULL OR lower(payload) LIKE :search ESCAPE '\')
-  AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
+  AND (:search IS NULL OR (lower(payload) LIKE :search ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
+  AND (:error IS NULL OR (lower(last_error) LIKE :error ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
   AND (:since IS NULL OR enqueued_at >= :since)
   AND (:until IS NULL OR enqueued_at <= :until)
   AND (:process IS NULL OR host_id = :process OR process_id = :process)
@@ -268,8 +278,10 @@ WHERE queue = :queue AND ready = 1 AND alone = 1
   AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
   AND (:key IS NULL OR dedupe_key = :key)
   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
-  AND (:search IS NULL OR lower(payload) LIKE :search ESCAPE '\')
-  AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
+  AND (:search IS NULL OR (lower(payload) LIKE :search ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
+  AND (:error IS NULL OR (lower(last_error) LIKE :error ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
   AND (:since IS NULL OR enqueued_at >= :since)
   AND (:until IS NULL OR enqueued_at <= :until)
   AND (:process IS NULL OR host_id = :process OR process_id = :process)
@@ -287,8 +299,10 @@ WHERE id < :before AND id >= :after
   AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
   AND (:key IS NULL OR dedupe_key = :key)
   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
-  AND (:search IS NULL OR lower(payload) LIKE :search ESCAPE '\')
-  AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
+  AND (:search IS NULL OR (lower(payload) LIKE :search ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
+  AND (:error IS NULL OR (lower(last_error) LIKE :error ESCAPE '\'
+    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
   AND (:since IS NULL OR enqueued_at >= :since)
   AND (:until IS NULL OR enqueued_at <= :until)
   AND (:process IS NULL OR host_id = :process OR process_id = :process)

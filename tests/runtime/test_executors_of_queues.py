@@ -31,9 +31,7 @@ def server() -> Iterator[Server]:
 async def stored(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     """A world on each backend."""
     url = (
-        f"sqlite:///{tmp_path}/jobs.db"
-        if request.param == "sqlite"
-        else request.getfixturevalue("server").new_database()
+        f"sqlite:///{tmp_path}/jobs.db" if request.param == "sqlite" else request.getfixturevalue("server").new_store()
     )
     async with open_storage(url, config=StoreConfig(event_flush_s=0.1)) as storage:
         made = World(storage, None)

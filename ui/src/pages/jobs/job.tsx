@@ -4,8 +4,9 @@ import { apiUrl, path, post, remove } from '../../api/client'
 import { going, useJob, useMay } from '../../api/queries'
 import type { Act, JobDetail } from '../../api/types'
 import { bytes, duration, whole } from '../../lib/format'
-import { address, navigate } from '../../lib/hash_router'
+import { address, navigate, peekAt } from '../../lib/hash_router'
 import { useKeys } from '../../lib/keys'
+import { useTitle } from '../../lib/title'
 import { JobStatus, StatusBadge } from '../../parts/badge'
 import { Button } from '../../parts/button'
 import { Copy } from '../../parts/copy'
@@ -24,18 +25,24 @@ import { Attempts, Timeline } from './timeline'
 
 export function JobPage({ id }: { id: string }) {
   const read = useJob(id)
-  return <Loaded read={read}>{(job) => <Shown job={job} />}</Loaded>
+  return <Loaded read={read}>{(job) => <JobView job={job} left={() => navigate('/jobs', { replace: true })} />}</Loaded>
 }
 
-function Shown({ job }: { job: JobDetail }) {
+type View = { job: JobDetail; beside?: boolean; left: () => void }
+
+/** Everything about a job and what can be done to it, as a page or `beside` one. `left`: it is not there any more. */
+export function JobView({ job, beside, left }: View) {
   const may = useMay('operate')
   const [asked, setAsked] = useState<Action | 'edit' | null>(null)
   const acts = may ? actsOn(job) : []
   useKeys(Object.fromEntries(acts.filter((act) => ACTIONS[act].key).map((act) => [ACTIONS[act].key, () => setAsked(act)])))
+  const broken = job.status === 'failed' || job.status === 'dead' // then what went wrong is what one came for
   const waits = job.status === 'pending' || job.status === 'failed'
+  useTitle(`${job.kind} …${job.id.slice(-8)}`)
   return (
     <>
       <PageHead
+        as={beside ? 'h2' : 'h1'}
         title={
           <span className="job-title">
             <Text>{job.kind}</Text> <JobStatus job={job} />
@@ -60,35 +67,40 @@ function Shown({ job }: { job: JobDetail }) {
         )}
       </PageHead>
       {job.progress && job.status === 'in_progress' && <ProgressBar job={job} />}
-      <div className="job">
+      <div className={beside ? 'job beside' : 'job'}>
         <div className="job-main">
           {job.status !== 'done' && <Explain job={job} />}
-          <section className="panel">
-            <header className="panel-head">
-              <h2>Payload</h2>
-              <span className="faint num">
-                {bytes(job.payload_bytes)}
-                {job.payload_cut && ', the head of it is shown'}
-              </span>
-              <span className="panel-acts">
-                <Copy text={() => job.payload}>Copy</Copy>
-                <Copy text={() => enqueueLine(job)}>CLI</Copy>
-                <Copy text={() => curlLine(job)}>curl</Copy>
-              </span>
-            </header>
-            <Json text={job.payload} />
-          </section>
-          <Attempts job={job} />
+          {beside && <Facts job={job} />}
+          {broken && <Attempts job={job} />}
+          <Payload job={job} />
+          {!broken && <Attempts job={job} />}
           <Log job={job} />
         </div>
         <div className="job-side">
-          <Facts job={job} />
+          {!beside && <Facts job={job} />}
           <Timeline job={job} />
           <Family job={job} />
         </div>
       </div>
-      {asked === 'edit' ? <EditJob job={job} close={() => setAsked(null)} /> : asked && <AskOne job={job} action={asked} close={() => setAsked(null)} />}
+      {asked === 'edit' ? <EditJob job={job} close={() => setAsked(null)} /> : asked && <AskOne job={job} action={asked} close={() => setAsked(null)} left={left} />}
     </>
+  )
+}
+
+function Payload({ job }: { job: JobDetail }) {
+  return (
+    <section className="panel">
+      <header className="panel-head">
+        <h2>Payload</h2>
+        <span className="faint num">{bytes(job.payload_bytes)}</span>
+        <span className="panel-acts">
+          <Copy text={() => job.payload}>Copy</Copy>
+          <Copy text={() => enqueueLine(job)}>CLI</Copy>
+          <Copy text={() => curlLine(job)}>curl</Copy>
+        </span>
+      </header>
+      <Json text={job.payload} />
+    </section>
   )
 }
 
@@ -155,7 +167,7 @@ function Family({ job }: { job: JobDetail }) {
         {job.parent_id && (
           <li>
             <span className="faint">parent</span>
-            <a className="mono" href={`#/jobs/${job.parent_id}`}>
+            <a className="mono" href={`#/jobs/${job.parent_id}`} onClick={peekAt(job.parent_id)}>
               {job.parent_id}
             </a>
           </li>
@@ -163,7 +175,7 @@ function Family({ job }: { job: JobDetail }) {
         {job.children.map((child) => (
           <li key={child.id}>
             <StatusBadge status={child.status} />
-            <a className="cut" href={`#/jobs/${child.id}`} title={child.id}>
+            <a className="cut" href={`#/jobs/${child.id}`} title={child.id} onClick={peekAt(child.id)}>
               <Text>{child.kind}</Text>
             </a>
           </li>
@@ -178,7 +190,7 @@ function Family({ job }: { job: JobDetail }) {
   )
 }
 
-function AskOne({ job, action, close }: { job: JobDetail; action: Action; close: () => void }) {
+function AskOne({ job, action, close, left }: { job: JobDetail; action: Action; close: () => void; left: () => void }) {
   const client = useQueryClient()
   const look = ACTIONS[action]
   async function run() {
@@ -187,7 +199,7 @@ function AskOne({ job, action, close }: { job: JobDetail; action: Action; close:
       const { outcome } = await remove<{ outcome: string }>(path('jobs', job.id)).finally(() => window.setTimeout(() => going.delete(job.id)))
       say(outcome === 'deleted' ? 'Deleted' : 'It runs, and was asked to stop')
       // Left before anything is read again: the job is not there any more.
-      if (outcome === 'deleted') navigate('/jobs', { replace: true })
+      if (outcome === 'deleted') left()
     } else {
       const answer = await post<Act>(path('jobs', job.id, action === 'run_now' ? 'run-now' : action))
       say(answer.held_by ? `Not changed: job ${answer.held_by} holds its dedupe key` : `${look.name}: ${answer.outcome.replaceAll('_', ' ')}`, !answer.changed)

@@ -2,7 +2,7 @@ import { useState } from 'react'
 import { useMay, useRead } from '../../api/queries'
 import type { JobRow, Page } from '../../api/types'
 import { whole } from '../../lib/format'
-import { navigate, useParams } from '../../lib/hash_router'
+import { openJob, useOpenJob, useParams } from '../../lib/hash_router'
 import type { JobFilter } from '../../lib/job_search'
 import { counted } from '../../lib/text'
 import { Button } from '../../parts/button'
@@ -34,11 +34,12 @@ export function JobList({ view, filter, order, actions, empty }: Props) {
   const [asked, setAsked] = useState<{ action: Action; targets: Targets } | null>(null)
   const [exporting, setExporting] = useState(false)
   const may = useMay('operate')
+  const opened = useOpenJob() !== null
   const cursor = params.get('cursor')
   const query = { ...filter, order, limit: PER_PAGE, cursor }
   const scope = JSON.stringify(query)
   const read = useRead<Page<JobRow>>(['jobs'], 'jobs', query)
-  const held = useHeld(read.isPlaceholderData ? undefined : read.data?.items, (job) => job.id, scope, pointer || chosen.size > 0)
+  const held = useHeld(read.isPlaceholderData ? undefined : read.data?.items, (job) => job.id, scope, pointer || chosen.size > 0 || opened)
   const [lastScope, setLastScope] = useState(scope)
   if (scope !== lastScope) {
     setLastScope(scope)
@@ -109,7 +110,8 @@ export function JobList({ view, filter, order, actions, empty }: Props) {
                   columns={COLUMNS[view]}
                   rows={rows}
                   keyOf={(job) => job.id}
-                  open={(job) => navigate(`/jobs/${job.id}`)}
+                  open={(job) => openJob(job.id)}
+                  jobs
                   dimmed={(job) => !read.isPlaceholderData && held.gone(job)}
                   selection={may ? { chosen, choose: setChosen } : undefined}
                   keys={

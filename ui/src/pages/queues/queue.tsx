@@ -6,6 +6,7 @@ import type { Queue } from '../../api/types'
 import { compact } from '../../lib/format'
 import { address, navigate } from '../../lib/hash_router'
 import { useWindow } from '../../lib/range'
+import { useTitle } from '../../lib/title'
 import { Button, LinkButton } from '../../parts/button'
 import { Confirm } from '../../parts/dialog'
 import { JobCharts } from '../../parts/job_charts'
@@ -21,6 +22,7 @@ import { QueueState } from './queue_state'
 import { Settings } from './settings'
 
 export function QueuePage({ name }: { name: string }) {
+  useTitle(`${name} · Queues`)
   const read = useRead<Queue>(['queues', name], path('queues', name), undefined, { keep: false })
   return <Loaded read={read}>{(queue) => <Shown queue={queue} />}</Loaded>
 }

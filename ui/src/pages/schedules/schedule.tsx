@@ -3,6 +3,7 @@ import { useRead } from '../../api/queries'
 import type { Page, Schedule, Tick } from '../../api/types'
 import { duration } from '../../lib/format'
 import { address } from '../../lib/hash_router'
+import { useTitle } from '../../lib/title'
 import { Badge } from '../../parts/badge'
 import { Icon } from '../../parts/icons'
 import { Json } from '../../parts/json'
@@ -17,6 +18,7 @@ import { Fires } from './fires'
 import { ScheduleState, When } from './schedules'
 
 export function SchedulePage({ name }: { name: string }) {
+  useTitle(`${name} · Schedules`)
   const read = useRead<Schedule>(['schedules', name], path('schedules', name), undefined, { keep: false })
   return <Loaded read={read}>{(schedule) => <Shown schedule={schedule} />}</Loaded>
 }

@@ -46,6 +46,7 @@ TABLE = (
     Row("GET", f"{J}/groups", READ),
     Row("GET", f"{J}/{{id}}", READ, url=f"{J}/JOB"),
     Row("GET", f"{J}/{{id}}/events", READ, url=f"{J}/JOB/events"),
+    Row("GET", f"{J}/{{id}}/payload", READ, url=f"{J}/JOB/payload"),
     Row("GET", f"{J}/{{id}}/log", READ, url=f"{J}/JOB/log"),
     Row("GET", f"{J}/{{id}}/explain", READ, url=f"{J}/JOB/explain"),
     _change("POST", J, OPERATE, 201, body={"kind": "k", "queue": "mail"}),

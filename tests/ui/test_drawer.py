@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -87,3 +88,22 @@ async def test_what_is_done_in_the_drawer_leaves_the_list_as_it_was(
 
     await until(retried)
     await expect(drawer).to_contain_text(added[0].id)
+
+
+async def test_a_long_payload_is_shown_in_part_and_downloaded_whole(
+    page: Watched, furnished: tuple[Storage, Path]
+) -> None:
+    storage, _ = furnished
+    payload = {"rows": [f"row {n}" for n in range(9_000)], "api_key": "hunter2", "last": "the end of it"}
+    added = await storage.jobs.enqueue(EnqueueRequest("drawer.long", payload, queue="billing", delay=900))
+    await page.go("/scheduled?q=kind:drawer.long")
+    await page.page.locator("tbody tr").click()
+    drawer = page.page.get_by_role("dialog", name="Job")
+    await expect(drawer).to_contain_text("Its first 64.0 KiB")
+    await expect(drawer).to_contain_text('"row 8"')
+    await expect(drawer).not_to_contain_text("the end of it")
+    async with page.page.expect_download() as download:
+        await drawer.get_by_role("link", name="Download").click()
+    saved = await download.value
+    assert saved.suggested_filename == f"job-{added.id}.json"
+    assert json.loads(Path(await saved.path()).read_text()) == {**payload, "api_key": "[redacted]"}

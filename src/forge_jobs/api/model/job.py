@@ -96,7 +96,7 @@ class Progress(Shown):
 
 class JobDetail(JobRow):
     """Everything about one job. `payload` is JSON as text, so that large numbers stay what they are; beyond 64 KiB it
-    is cut, and `payload_bytes` tells how long it is."""
+    is cut, `payload_bytes` tells how long it is, and `/jobs/{id}/payload` gives all of it."""
 
     payload: str
     payload_bytes: int

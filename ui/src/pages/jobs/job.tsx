@@ -8,7 +8,7 @@ import { address, navigate, peekAt } from '../../lib/hash_router'
 import { useKeys } from '../../lib/keys'
 import { useTitle } from '../../lib/title'
 import { JobStatus, StatusBadge } from '../../parts/badge'
-import { Button } from '../../parts/button'
+import { Button, LinkButton } from '../../parts/button'
 import { Copy } from '../../parts/copy'
 import { Confirm } from '../../parts/dialog'
 import { Json } from '../../parts/json'
@@ -88,21 +88,38 @@ export function JobView({ job, beside, left }: View) {
 }
 
 function Payload({ job }: { job: JobDetail }) {
+  const said = job.payload.includes(REDACTED) ? 'Copied, without the secrets in it' : 'Copied'
   return (
     <section className="panel">
       <header className="panel-head">
         <h2>Payload</h2>
         <span className="faint num">{bytes(job.payload_bytes)}</span>
         <span className="panel-acts">
-          <Copy text={() => job.payload}>Copy</Copy>
-          <Copy text={() => enqueueLine(job)}>CLI</Copy>
-          <Copy text={() => curlLine(job)}>curl</Copy>
+          {!job.payload_cut && (
+            <Copy text={() => job.payload} said={said}>
+              Copy
+            </Copy>
+          )}
+          <Copy text={() => enqueueLine(job)} said={said}>
+            CLI
+          </Copy>
+          {!job.payload_cut && (
+            <Copy text={() => curlLine(job)} said={said}>
+              curl
+            </Copy>
+          )}
+          <LinkButton tone="quiet" icon="save" download href={apiUrl(path('jobs', job.id, 'payload'))}>
+            Download
+          </LinkButton>
         </span>
       </header>
       <Json text={job.payload} />
+      {job.payload_cut && <p className="panel-text soft">Its first {bytes(new TextEncoder().encode(job.payload).length)}. Download it to see the rest.</p>}
     </section>
   )
 }
+
+const REDACTED = '"[redacted]"'
 
 function ProgressBar({ job }: { job: JobDetail }) {
   const { current, total, message, at } = job.progress!
@@ -226,7 +243,9 @@ const SAYS: Record<Action, (job: JobDetail) => string> = {
 const shell = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`
 
 function enqueueLine(job: JobDetail): string {
-  return `forge-jobs enqueue ${shell(job.kind)} ${shell(job.payload)} --queue ${shell(job.queue)}`
+  // A long one as the file that Download gives.
+  const payload = job.payload_cut ? `@job-${job.id}.json` : job.payload
+  return `forge-jobs enqueue ${shell(job.kind)} ${shell(payload)} --queue ${shell(job.queue)}`
 }
 
 function curlLine(job: JobDetail): string {

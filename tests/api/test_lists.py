@@ -144,6 +144,22 @@ async def test_dead_jobs_are_grouped_by_how_they_ended(storage: Storage, client:
     assert [(one["kind"], one["dead"], one["waiting"], one["served"]) for one in kinds] == [("k", 3, 0, False)]
 
 
+async def test_the_doctor_is_asked_over_http_too(storage: Storage, client: httpx2.AsyncClient) -> None:
+    await storage.jobs.enqueue(EnqueueRequest("k", queue="lost"))
+    found = (await client.get(f"{V1}/doctor")).json()
+    (unserved,) = [check for check in found["checks"] if check["name"] == "unserved"]
+    assert unserved == {
+        "name": "unserved", "verdict": "warn", "queue": "lost", "kind": None,
+        "detail": "queue lost has no live worker; 1 job waits", "remedy": "start a worker with --queues lost",
+    }  # fmt: skip
+    assert {"store", "schema", "durability", "disk", "size", "workers", "schedules"} <= {
+        check["name"] for check in found["checks"]
+    }
+    assert found["ok"] is all(check["verdict"] != "fail" for check in found["checks"])
+    await storage.jobs.enqueue(EnqueueRequest("k", queue="other"))
+    assert (await client.get(f"{V1}/doctor")).json() == found  # as it was: not every page examines the store
+
+
 @pytest.mark.slow
 async def test_a_million_jobs_are_no_slower(tmp_path: Path) -> None:
     async with open_storage(f"sqlite:///{tmp_path}/jobs.db") as storage:

@@ -100,6 +100,7 @@ TABLE = (
     Row("GET", "/api/v1/series/store", READ),
     Row("GET", "/api/v1/events", READ),
     Row("GET", "/api/v1/storage", READ),
+    Row("GET", "/api/v1/doctor", READ),
     Row("GET", "/api/v1/me", READ),
     Row("GET", "/api/v1/audit", ADMIN),
     Row("POST", "/api/v1/login", ANYBODY, 204, body={"token": TOKENS["read"]}),

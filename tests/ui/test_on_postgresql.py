@@ -45,7 +45,11 @@ async def test_pages_and_acts_are_the_same_on_postgresql(browser: Browser, stora
             for text in NEEDS_A_WORKER.get(place) or SHOWN[place]:
                 await expect(page.page.locator("main")).to_contain_text(text)
         await page.go("/store")
-        await expect(page.page.locator("main")).to_contain_text("postgres")
+        await expect(page.page.locator("main")).to_contain_text("postgresql 1")
+        findings = page.page.get_by_role("region", name="Findings")
+        await expect(findings).to_contain_text("fsync is off")  # as it is on the servers of tests
+        await findings.get_by_text("that are fine").click()
+        await expect(findings).to_contain_text("a process holds at most")
         await page.go("/jobs?q=kind:ledger.close")
         await page.page.locator("tbody tr").nth(1).click()
         drawer = page.page.get_by_role("dialog", name="Job")

@@ -45,7 +45,13 @@ SHOWN = {
     "/schedules": ["nightly", "At 02:30 every day", "30 2 * * *", "Europe/Berlin"],
     "/schedules/nightly": ["02:30:00", "report.build"],
     "/metrics": ["Throughput", "Worker processes"],
-    "/store": ["sqlite", "Durability", "full"],
+    "/store": [
+        "sqlite",
+        "Durability",
+        "full",
+        "queue billing has no live worker",
+        "start a worker with --queues billing",
+    ],
     "/audit": ["nightly", "smtp"],
 }
 

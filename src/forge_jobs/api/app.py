@@ -16,6 +16,7 @@ from forge_jobs.api.answer import refusal
 from forge_jobs.api.attempts import Attempts
 from forge_jobs.api.authenticate import Authenticator
 from forge_jobs.api.config import ApiConfig
+from forge_jobs.api.doctor import Doctor
 from forge_jobs.api.guard import Guard
 from forge_jobs.api.methods import methods_of
 from forge_jobs.api.operations import Operations
@@ -79,6 +80,7 @@ def create_app(storage: Storage, config: ApiConfig = _NO_CONFIG) -> Guard:
         operations=Operations(storage),
         hub=Hub(storage, config.streams, config.stale_after),
         exposition=Exposition(storage, stale_after=config.stale_after),
+        doctor=Doctor(storage, config.stale_after),
     )
     return Guard(api, storage, config, services)
 

@@ -52,7 +52,7 @@ async def test_pages_and_acts_are_the_same_on_postgresql(browser: Browser, stora
         await expect(findings).to_contain_text("a process holds at most")
         await page.go("/jobs?q=kind:ledger.close")
         await page.page.locator("tbody tr").nth(1).click()
-        drawer = page.page.get_by_role("dialog", name="Job")
+        drawer = page.page.locator(".drawer")
         await expect(drawer).to_contain_text("queue billing")
         await page.page.keyboard.press("j")
         await expect(drawer).to_contain_text('"day": 0')

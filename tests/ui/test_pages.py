@@ -74,10 +74,16 @@ async def test_pages_fit_a_phone_and_keep_their_menu(browser: Browser, url: str)
     for width in (390, 320):
         context = await browser.new_context(viewport={"width": width, "height": 844}, color_scheme="dark")
         page = await open_page(context, url)
-        for place in PLACES if width == 320 else ("/", "/jobs", "/queues/mail"):
+        await page.go("/jobs?q=status:dead error:refused")
+        dead = await page.page.locator("tbody tr").first.get_attribute("data-key")
+        of_job = (f"/jobs/{dead}", f"/dead?job={dead}")
+        for place in (*(PLACES if width == 320 else ("/", "/jobs", "/queues/mail")), *of_job):
             await page.go(place)
+            if "?job=" in place:
+                await expect(page.page.locator(".drawer")).to_contain_text("exhausted")
             spare = await page.page.evaluate("innerWidth - document.documentElement.scrollWidth")
             assert spare >= 0, f"{place} is {-spare} px too wide at {width} px"
+        await page.page.keyboard.press("Escape")
         await page.button("Menu").click()
         await page.page.get_by_role("link", name="Queues").click()
         await expect(page.page.locator("main h1")).to_have_text("Queues")
@@ -88,7 +94,7 @@ async def test_pages_fit_a_phone_and_keep_their_menu(browser: Browser, url: str)
 async def test_a_job_shows_why_it_waits_and_what_went_wrong(page: Watched) -> None:
     await page.go("/jobs?q=status:dead error:refused")
     await page.page.locator("tbody tr").first.click()
-    job = page.page.get_by_role("dialog", name="Job")
+    job = page.page.locator(".drawer")
     await expect(job).to_contain_text("ConnectionError: smtp.example.org refused gone")
     await expect(job).to_contain_text("exhausted")
     await expect(page.page.locator(".timeline li")).to_have_count(3)

@@ -57,7 +57,7 @@ function List({ checks }: { checks: Check[] }) {
             <div>
               <p>
                 <Text>{check.detail}</Text>{' '}
-                {check.queue && <a href={`#/queues/${encodeURIComponent(check.queue)}`}>Queue</a>}
+                {check.queue && <a className="underlined" href={`#/queues/${encodeURIComponent(check.queue)}`}>Queue</a>}
               </p>
               {check.remedy && (
                 <p className="remedy">

@@ -9,7 +9,7 @@ import { navigate } from '../lib/hash_router'
 import { useKeys } from '../lib/keys'
 import { title } from '../lib/title'
 import { setTheme, useTheme, type Theme } from '../lib/theme'
-import { useSecond } from '../lib/time'
+import { useSecond, zone } from '../lib/time'
 import { Button } from '../parts/button'
 import { Icon } from '../parts/icons'
 import { sayProblem } from '../parts/toast'
@@ -65,6 +65,9 @@ export function Shell({ me, leave, children }: Props) {
           <ThemeChoice />
           <p className="faint cut" title={`${me.name}, ${me.role}`}>
             {me.name} · {me.read_only ? 'read-only' : me.role}
+          </p>
+          <p className="faint" title="Times are local; hover over one for UTC">
+            {zone()}
           </p>
           {me.login && (
             <Button tone="quiet" icon="out" onClick={() => void post('logout').then(leave, sayProblem)}>

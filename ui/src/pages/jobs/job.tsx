@@ -128,8 +128,15 @@ function ProgressBar({ job }: { job: JobDetail }) {
       <progress max={total ?? 1} value={total ? current : undefined} aria-label="Progress" />
       <p className="num">
         <b>{whole(current)}</b>
-        {total !== null && ` of ${whole(total)}`} {message && <span className="soft"><Text>{message}</Text></span>}{' '}
+        {total !== null && ` of ${whole(total)}`}
+        {message && (
+          <span className="soft">
+            {' · '}
+            <Text>{message}</Text>
+          </span>
+        )}
         <span className="faint">
+          {' · '}
           <Time at={at} />
         </span>
       </p>
@@ -142,18 +149,18 @@ function Facts({ job }: { job: JobDetail }) {
     ['Queue', <a href={`#/queues/${encodeURIComponent(job.queue)}`}><Text>{job.queue}</Text></a>],
     ['Attempts', <span className="num">{job.attempts} of {job.max_attempts}{job.crashes > 0 && <span className="bad"> · crashed {job.crashes}×</span>}</span>],
     ['Priority', <span className="num">{job.priority}</span>],
-    ['Added', <Time at={job.enqueued_at} />],
-    [job.status === 'failed' || job.status === 'pending' ? 'Due' : 'Was due', <Time at={job.scheduled_at} />],
+    ['Added', <Time at={job.enqueued_at} exact />],
+    [job.status === 'failed' || job.status === 'pending' ? 'Due' : 'Was due', <Time at={job.scheduled_at} exact />],
   ]
-  if (job.started_at) facts.push(['Started', <Time at={job.started_at} />])
-  if (job.completed_at) facts.push(['Ended', <Time at={job.completed_at} />])
+  if (job.started_at) facts.push(['Started', <Time at={job.started_at} exact />])
+  if (job.completed_at) facts.push(['Ended', <Time at={job.completed_at} exact />])
   if (job.started_at && job.completed_at && job.status === 'done') facts.push(['Ran for', duration((Date.parse(job.completed_at) - Date.parse(job.started_at)) / 1000)])
   if (job.dead_reason) facts.push(['Dead because', <span className="bad">{job.dead_reason}</span>])
-  if (job.expires_at) facts.push(['Expires', <Time at={job.expires_at} />])
+  if (job.expires_at) facts.push(['Expires', <Time at={job.expires_at} exact />])
   if (job.worker) facts.push(['Worker', <a href="#/workers"><Text>{job.worker}</Text></a>])
   if (job.process_id) facts.push(['Slot', <span className="mono"><Text>{job.process_id}</Text></span>])
   if (job.heartbeat_at) facts.push(['Last beat', <span><Age since={job.heartbeat_at} warnS={15} badS={30} /> ago</span>])
-  if (job.cancel_requested_at) facts.push(['Stop asked', <Time at={job.cancel_requested_at} />])
+  if (job.cancel_requested_at) facts.push(['Stop asked', <Time at={job.cancel_requested_at} exact />])
   if (job.dedupe_key) facts.push(['Key', <a className="mono" href={`#${address('/jobs', { q: `key:"${job.dedupe_key}"` })}`}><Text>{job.dedupe_key}</Text></a>])
   if (job.schedule) facts.push(['Schedule', <a href={`#/schedules/${encodeURIComponent(job.schedule)}`}><Text>{job.schedule}</Text></a>])
   if (job.tags.length) facts.push(['Tags', <span className="tags">{job.tags.map((tag) => <a key={tag} className="chip" href={`#${address('/jobs', { q: `tag:"${tag}"` })}`}><Text>{tag}</Text></a>)}</span>])

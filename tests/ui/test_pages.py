@@ -139,6 +139,8 @@ async def test_the_keyboard_reaches_everything(page: Watched) -> None:
     await expect(page.page.get_by_label("Search jobs")).to_have_value("queue:billing ")
     await expect(page.page.locator("tbody tr")).to_have_count(3)
     assert "queue%3Abilling" in page.page.url
+    await page.go("/jobs?q=queue:mail")  # while the field has the focus
+    await expect(page.page.get_by_label("Search jobs")).to_have_value("queue:mail")
     await keys.press("Escape")
     await keys.press("Control+k")
     await keys.type("nightly")

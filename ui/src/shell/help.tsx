@@ -6,7 +6,7 @@ export function Help({ close, operate }: { close: () => void; operate: boolean }
     ['Ctrl K', 'Go to a page, queue, kind or job'],
     ['/', 'Search jobs'],
     ['j k', 'Next row, row before'],
-    ['Enter o', 'Open the row; a job opens beside the list'],
+    ['Enter o', 'Open the row, a job beside its list'],
     ['f', 'The open job as a page'],
     ...(operate
       ? ([

@@ -1,7 +1,7 @@
 import { useQueryClient } from '@tanstack/react-query'
 import { useState } from 'react'
-import { apiUrl, path, post, remove } from '../../api/client'
-import { going, useJob, useMay } from '../../api/queries'
+import { apiUrl, path, post } from '../../api/client'
+import { removeGoing, useJob, useMay } from '../../api/queries'
 import type { Act, JobDetail } from '../../api/types'
 import { bytes, duration, whole } from '../../lib/format'
 import { address, navigate, peekAt } from '../../lib/hash_router'
@@ -219,8 +219,7 @@ function AskOne({ job, action, close, left }: { job: JobDetail; action: Action; 
   const look = ACTIONS[action]
   async function run() {
     if (action === 'delete') {
-      going.add(job.id)
-      const { outcome } = await remove<{ outcome: string }>(path('jobs', job.id)).finally(() => window.setTimeout(() => going.delete(job.id)))
+      const { outcome } = await removeGoing<{ outcome: string }>(job.id, path('jobs', job.id))
       say(outcome === 'deleted' ? 'Deleted' : 'It runs, and was asked to stop')
       // Left before anything is read again: the job is not there any more.
       if (outcome === 'deleted') left()

@@ -1,7 +1,7 @@
 import { useQueryClient } from '@tanstack/react-query'
 import { useState } from 'react'
-import { path, remove } from '../../api/client'
-import { useMay, useRead } from '../../api/queries'
+import { path } from '../../api/client'
+import { going, removeGoing, useMay, useRead } from '../../api/queries'
 import type { Queue } from '../../api/types'
 import { compact } from '../../lib/format'
 import { address, navigate } from '../../lib/hash_router'
@@ -23,7 +23,7 @@ import { Settings } from './settings'
 
 export function QueuePage({ name }: { name: string }) {
   useTitle(`${name} · Queues`)
-  const read = useRead<Queue>(['queues', name], path('queues', name), undefined, { keep: false })
+  const read = useRead<Queue>(['queues', name], path('queues', name), undefined, { keep: false, enabled: () => !going.has(name) })
   return <Loaded read={read}>{(queue) => <Shown queue={queue} />}</Loaded>
 }
 
@@ -99,7 +99,7 @@ function Shown({ queue }: { queue: Queue }) {
           danger
           close={() => setDeleting(false)}
           run={async () => {
-            await remove(path('queues', name))
+            await removeGoing(name, path('queues', name))
             navigate('/queues', { replace: true })
             void client.invalidateQueries()
           }}

@@ -1,5 +1,5 @@
 import { path } from '../../api/client'
-import { useRead } from '../../api/queries'
+import { going, useRead } from '../../api/queries'
 import type { Page, Schedule, Tick } from '../../api/types'
 import { duration } from '../../lib/format'
 import { address } from '../../lib/hash_router'
@@ -19,7 +19,7 @@ import { ScheduleState, When } from './schedules'
 
 export function SchedulePage({ name }: { name: string }) {
   useTitle(`${name} · Schedules`)
-  const read = useRead<Schedule>(['schedules', name], path('schedules', name), undefined, { keep: false })
+  const read = useRead<Schedule>(['schedules', name], path('schedules', name), undefined, { keep: false, enabled: () => !going.has(name) })
   return <Loaded read={read}>{(schedule) => <Shown schedule={schedule} />}</Loaded>
 }
 
@@ -134,7 +134,7 @@ const COLUMNS: Column<Tick>[] = [
 ]
 
 function Ticks({ name }: { name: string }) {
-  const read = useRead<Page<Tick>>(['ticks', name], path('schedules', name, 'ticks'), { limit: 30 })
+  const read = useRead<Page<Tick>>(['ticks', name], path('schedules', name, 'ticks'), { limit: 30 }, { enabled: () => !going.has(name) })
   return (
     <section className="panel">
       <header className="panel-head">

@@ -33,7 +33,7 @@ PLACES = {
     "/audit": "Audit",
 }
 SHOWN = {
-    "/": ["queue billing has no live worker", "image.resize"],
+    "/": ["queue billing has no live worker", "image.resize", "1 of 30", "to look at"],
     "/jobs": ["mail.send", "ledger.close", "report.build"],
     "/scheduled": ["later4@example.org"],
     "/retries": ["refused slow@example.org"],

@@ -11,6 +11,7 @@ import { Loaded } from '../parts/states'
 import { Table, type Column } from '../parts/table'
 import { Text } from '../parts/text'
 import { Age } from '../parts/time'
+import { Health } from './health'
 import { JobLink } from './jobs/columns'
 import { QueueState } from './queues/queue_state'
 
@@ -33,6 +34,7 @@ export function Overview() {
       <JobCharts window={window} zoom={(fromS, toS) => setWindow({ fromS, toS })} />
       {read.data && <QueueStrip queues={read.data.queues} />}
       <Running />
+      <Health />
     </>
   )
 }

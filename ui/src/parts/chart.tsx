@@ -123,6 +123,7 @@ export function Chart({ title, times, series, format, units, group, zoom, height
       watch.disconnect()
       made.destroy()
       plot.current = null
+      setAt(null) // else a chart that is empty now would keep Escape from the others
     }
   }, [shape, height])
 
@@ -192,14 +193,10 @@ function together(one: uPlot, group: string | undefined): uPlot[] {
 }
 
 function unpin(plots: uPlot[]): void {
-  const letGo = () => {
-    for (const one of plots) {
-      ;(one.cursor as { _lock?: boolean })._lock = false // uPlot has a switch for it, but only a click turns it
-      one.setCursor({ left: -10, top: -10 })
-    }
+  for (const one of plots) {
+    ;(one.cursor as { _lock?: boolean })._lock = false // uPlot has a switch for it, but only a click turns it
+    one.setCursor({ left: -10, top: -10 })
   }
-  letGo()
-  requestAnimationFrame(letGo) // a move of the mouse may still wait for its frame
 }
 
 const STEPS_S = [5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800]

@@ -155,14 +155,6 @@ def test_ages(seconds: float, shown: str) -> None:
     assert output.age(timedelta(seconds=seconds)) == shown
 
 
-@pytest.mark.parametrize(
-    ("count", "shown"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (5 * 1024**2, "5.0 MiB"), (3 * 1024**4, "3.0 TiB")],
-)
-def test_sizes(count: int, shown: str) -> None:
-    assert output.size(count) == shown
-
-
 def test_json_escapes_what_does_not_show(capsys: pytest.CaptureFixture[str]) -> None:
     import json
 

@@ -17,6 +17,7 @@ from forge_jobs.api.attempts import Attempts
 from forge_jobs.api.authenticate import Authenticator
 from forge_jobs.api.banners import Banners
 from forge_jobs.api.config import ApiConfig
+from forge_jobs.api.doctor import Doctor
 from forge_jobs.api.guard import Guard
 from forge_jobs.api.methods import methods_of
 from forge_jobs.api.operations import Operations
@@ -82,6 +83,7 @@ def create_app(storage: Storage, config: ApiConfig = _NO_CONFIG) -> Guard:
         operations=Operations(storage),
         hub=Hub(storage, banners, config.streams, config.stale_after),
         exposition=Exposition(storage, stale_after=config.stale_after),
+        doctor=Doctor(storage, config.stale_after),
     )
     return Guard(api, storage, config, services)
 

@@ -33,7 +33,7 @@ from forge_jobs.names import check_name
 from forge_jobs.payload import parse_json
 from forge_jobs.redact import Secrets
 from forge_jobs.runtime.routing import DefaultRouter
-from forge_jobs.runtime.schedules import fires_after, trigger, undeclared, why_silent
+from forge_jobs.runtime.schedules import fires_after, is_led, trigger, undeclared, why_silent
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.schedule_check import check_declaration
 from forge_jobs.storage.types.job import Enqueued, EnqueueOutcome
@@ -407,11 +407,6 @@ def reset(ctx: click.Context, name: str, as_json: bool) -> None:
 
     stored, around = run(ctx, work)
     _print_stored(stored, around, "reset to what code declares", as_json)
-
-
-async def is_led(storage: Storage) -> bool:
-    """Whether a process runs the loop that fires schedules."""
-    return any(lease.name == "cron" for lease in await storage.leases.list())
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

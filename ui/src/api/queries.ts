@@ -1,6 +1,6 @@
 // Reads of the API with their cache keys. The first part of a key is what `live.ts` makes stale.
 import { keepPreviousData, useQuery, type UseQueryResult } from '@tanstack/react-query'
-import { get, path, Problem, type Query } from './client'
+import { get, path, Problem, remove, type Query } from './client'
 import { interval } from './live'
 import type * as T from './types'
 
@@ -26,8 +26,14 @@ export const useSchedules = () => useRead<T.Listed<T.Schedule>>(['schedules'], '
 export const useLimits = () => useRead<T.Listed<T.RateLimit>>(['limits'], 'rate-limits')
 export const useJob = (id: string) => useRead<T.JobDetail>(['job', id], path('jobs', id), undefined, { keep: false, enabled: () => !going.has(id) })
 
-/** Jobs that are being deleted here: they are not read any more, though events still tell of them. */
+/** What is being deleted here, by id or name: it is not read any more, though events still tell of it. */
 export const going = new Set<string>()
+
+/** Deletes it. The page that shows it must be left in the same step as the answer comes. */
+export async function removeGoing<A>(what: string, url: string): Promise<A> {
+  going.add(what)
+  return remove<A>(url).finally(() => window.setTimeout(() => going.delete(what)))
+}
 export const useGroups = (status: string, enabled: boolean) => useRead<T.Listed<T.Group>>(['groups', status], 'jobs/groups', { status }, { enabled })
 
 /** The roles in order; a page shows an act only to who may do it. */

@@ -1,4 +1,6 @@
 // What the API answers, as its OpenAPI document says.
+export type Check = { name: string; verdict: 'ok' | 'warn' | 'fail'; detail: string; remedy: string | null; queue: string | null; kind: string | null }
+export type Findings = { at: string; ok: boolean; checks: Check[] }
 export type Status = 'pending' | 'in_progress' | 'done' | 'failed' | 'dead'
 
 export type JobRow = {

@@ -96,7 +96,8 @@ class Progress(Shown):
 
 class JobDetail(JobRow):
     """Everything about one job. `payload` is JSON as text, so that large numbers stay what they are; beyond 64 KiB it
-    is cut, and `payload_bytes` tells how long it is. `payload_hidden`: its kind hides payloads and errors."""
+    is cut, `payload_bytes` tells how long it is, and `/jobs/{id}/payload` gives all of it. `payload_hidden`: its kind
+    hides payloads and errors."""
 
     payload: str
     payload_hidden: bool

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import Query
 
-from forge_jobs.api.answer import Json
+from forge_jobs.api.answer import Download, Json
 from forge_jobs.api.call import Call, Caller
 from forge_jobs.api.endpoint import api_router, endpoint
 from forge_jobs.api.filter import job_filter
@@ -63,6 +63,13 @@ async def show_job(call: Caller, id: str) -> Json:
         "children_total": children_total,
     }
     return Json(shown)
+
+
+@endpoint(router, "GET", "/jobs/{id:job}/payload", role=Role.READ, media_type=Download, tag="jobs")
+async def payload_of_job(call: Caller, id: str) -> Download:
+    """The whole payload of a job as a file, with its secrets hidden."""
+    row = (await find_job(call, id)).row
+    return Download((await call.secrets()).payload(row.kind, row.payload_text), f"job-{row.id}.json")
 
 
 @endpoint(router, "GET", "/jobs/{id:job}/events", role=Role.READ, answer=EventPage, tag="jobs")

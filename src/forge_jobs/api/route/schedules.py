@@ -18,7 +18,7 @@ from forge_jobs.api.model.queue import Tick as TickModel
 from forge_jobs.clock import from_us, to_us
 from forge_jobs.cron_expr import parse
 from forge_jobs.redact import Secrets
-from forge_jobs.runtime.schedules import fires_after, undeclared, why_silent
+from forge_jobs.runtime.schedules import fires_after, is_led, undeclared, why_silent
 from forge_jobs.storage.error import InvalidInput, NotFound
 from forge_jobs.storage.types.process import ProcessRow
 from forge_jobs.storage.types.schedule import Schedule
@@ -92,7 +92,7 @@ async def describe(call: Call, schedules: list[Schedule]) -> list[dict[str, Any]
     """Schedules as they are shown."""
     processes = await call.processes()
     lost = undeclared(schedules, processes)
-    led = any(lease.name == "cron" for lease in await call.storage.leases.list())
+    led = await is_led(call.storage)
     secrets = await call.secrets()
     return [_shown(call, one, secrets, lost=one.name in lost, led=led) for one in schedules]
 

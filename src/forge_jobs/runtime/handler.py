@@ -111,7 +111,7 @@ class RegisteredHandler:
         try:
             schema: dict[str, Any] | None = self.schema()
         except Exception:  # of a pydantic model may be asked more than JSON Schema can say; it runs all the same
-            log.warning("schema_missing kind=%s: its payload's type has no JSON Schema", self.kind, exc_info=True)
+            log.info("schema_missing kind=%s: its payload's type has no JSON Schema", self.kind, exc_info=True)
             schema = None
         return KindDeclaration(
             kind=self.kind,

@@ -4,10 +4,10 @@ PY  ?= python3
 BIN := .venv/bin
 PAGE := src/forge_jobs/ui/static/index.html
 
-.PHONY: help demo demo-postgres dashboard test slow mutants bench bench-postgres lint types layers check-system format clean
+.PHONY: help demo demo-postgres dashboard test slow django6 mutants bench bench-postgres lint types layers check-system format clean
 
 help:            ## this list
-	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+: .*##|^[a-z0-9-]+:  *##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | expand -t 14
 
 .venv/.ready: pyproject.toml hatch_build.py
 	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PY=/path/to/python3.11"; exit 1; }
@@ -29,8 +29,11 @@ test: .venv/.ready check-system dashboard lint types layers    ## set up, then r
 	$(BIN)/pytest -q -m "not slow" -n 2 --dist loadfile --ignore tests/process --ignore tests/demo
 	$(BIN)/pytest -q -m "not slow" tests/process tests/demo
 
-slow: .venv/.ready check-system    ## the long proofs in full
+slow: .venv/.ready check-system django6    ## the long proofs in full
 	$(BIN)/pytest -q -m slow --timeout 3600
+
+django6: check-system    ## the Django integration on Django 6, whose Python must be 3.12 or newer (DJANGO6_PY=…)
+	@sh tests/with-django6.sh
 
 mutants: .venv/.ready       ## faults put into the source on purpose: each must be noticed
 	$(BIN)/python tests/mutants/catch.py
@@ -58,4 +61,4 @@ format: .venv/.ready
 	$(BIN)/ruff check -q --fix src tests docs examples; $(BIN)/ruff format -q src tests docs examples
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -rf .venv .venv-django6 .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

@@ -56,6 +56,12 @@ SETTINGS: Final[Mapping[str, tuple[str, str]]] = {
         "`port` (5432), `database`, `username`, and `password`, `password_env` or `password_file`.",
     ),
     "queues": ("list of names", "The queues that a worker serves. In the environment: names joined by commas."),
+    "executors": (
+        "table",
+        "Where the handlers of a queue run that do not say so themselves: `async`, `thread` or `process`. In the file "
+        "a table `[executors]`, in the environment `reports=process,mail=thread`. Queues that a worker does not serve "
+        "may be among them.",
+    ),
     "worker_name": ("text", "What people call this worker, at most 128 characters. Blank means none."),
     "log_level": ("word", "The least important log line that a worker prints."),
     "log_format": ("word", "`json`, `text`, or `auto`: text on a terminal, JSON lines elsewhere."),
@@ -166,6 +172,9 @@ LIMITS: Final[Mapping[str, tuple[str, str]]] = {
     "EVENT_BUFFER": ("events", "Events that wait to be written. More are dropped and counted."),
     "RETRY_PER_S": ("jobs a second", "At most so many jobs of a bulk retry are made due."),
     "SEARCH_S": ("seconds", "A search for text in jobs is counted, and its page filled, for so long."),
+    "REDACT_KEYS": ("keys", '`redact` of a handler. More are refused; `payload_view="hidden"` hides all.'),
+    "DECLARATION_BYTES": ("bytes", "What the store keeps of a kind. A schema that makes it longer is left out."),
+    "DESCRIPTION_BYTES": ("bytes", "The first paragraph of a handler's docstring, as the store keeps it. More is cut."),
     "SERIES_BUCKETS": ("buckets", "Most buckets of one series of a metric. More are refused."),
     "TRACE_BYTES": ("bytes", "`trace` of a request as stored."),
     "RATE_CAPACITY": ("tokens", "Capacity and refill per second of a rate limit, and the cost of a job."),
@@ -189,7 +198,10 @@ LIMITS: Final[Mapping[str, tuple[str, str]]] = {
 # Log events: what it says, and what to do.
 
 EVENTS: Final[Mapping[str, str]] = {
-    "abandoned": "A handler ignored its cancellation. Its slot goes on without it; its result is ignored.",
+    "abandoned": (
+        "A handler ignored its cancel, timeout or shutdown, as `reason` says. Its slot goes on without it; its result "
+        "is ignored."
+    ),
     "analyze_fault": "The planner's statistics could not be refreshed. Harmless once; look at the disk if it repeats.",
     "answer_fault": "A listener failed while it was told a result. A fault of forge-jobs: report it.",
     "answer_undelivered": "The event loop closed with an answer of PostgreSQL on its way. What was committed stays.",
@@ -244,6 +256,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "listener_fault": "An unexpected error of the listener; it goes on. Report it.",
     "listener_lost": "The connection for notifications broke. It is made anew; until then jobs are found by polling.",
     "loop_fault": "A background loop failed and goes on after a pause.",
+    "kinds_declared": "A worker told the store what its code says of these kinds, which was news.",
     "loop_lag": "The event loop was late by more than a second. `running` names the kinds that may block it.",
     "lost_ownership": "A run is no longer the owner of its job. Its result is dropped.",
     "metrics_unread": "The store's gauges could not be read for `/metrics`; `forge_jobs_store_up` is 0.",
@@ -275,6 +288,7 @@ EVENTS: Final[Mapping[str, str]] = {
     "retry_after_cut": "A handler asked for more than 7 days. 7 days it is.",
     "revive_failed": "A stale job could not be taken back. The others were; this one is tried again.",
     "runtime_fault": "A part of the worker failed. The worker stops: half a worker is worse than none.",
+    "schema_missing": "The type of a kind's payload has no JSON Schema. Its jobs run, and nobody is shown a schema.",
     "settings_unreadable": "A queue's settings could not be read. Slots stay as they are.",
     "settle_fault": "An outcome could not be written. The job is ended `dead` with a note, so that it is not stuck.",
     "shutdown_begun": "The worker stops: no new jobs, handlers are told.",
@@ -999,6 +1013,8 @@ def _value(value: Any) -> str:
             return "none"
         case bool():
             return "yes" if value else "no"
+        case dict() if not value:
+            return "none"
         case tuple() | list():
             return ", ".join(f"`{one}`" for one in value)
         case int() | float():

@@ -141,7 +141,7 @@ async def shoot(url: str, folder: Path) -> None:
                 await page.locator(".live.live").wait_for()
                 if place == "job":
                     await page.locator("tbody tr").first.click()
-                    await page.locator(".explain").wait_for()
+                    await page.locator(".drawer .explain").wait_for()
                 await page.wait_for_timeout(800)  # charts and rows
                 await page.screenshot(path=folder / f"dashboard-{name}-{theme}.png")
             await context.close()

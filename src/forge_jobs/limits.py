@@ -49,6 +49,10 @@ CHILD_LOG_LINE_BYTES: Final = 8 * 1024
 CHILD_LOG_LINES_PER_S: Final = 200
 CHILDREN_PER_POOL: Final = (1, 1_000)
 EVENT_BUFFER: Final = 50_000
+REDACT_KEYS: Final = 64
+DECLARATION_BYTES: Final = 64 * 1024
+"""Of what is stored of a kind; a schema that makes it longer is left out."""
+DESCRIPTION_BYTES: Final = 1_024
 SERIES_BUCKETS: Final = 2_000
 TRACE_BYTES: Final = 4 * 1024
 RATE_CAPACITY: Final = 1_000_000_000

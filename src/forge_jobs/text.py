@@ -65,3 +65,13 @@ def span(duration: timedelta) -> str:
         if count or parts:
             parts.append(f"{count}{unit}")
     return " ".join(parts[:2])
+
+
+def size(count: int) -> str:
+    """A number of bytes as people read it."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"

@@ -17,6 +17,7 @@ from forge_jobs.api import ApiConfig, create_app
 from forge_jobs.api.guard import Guard
 from forge_jobs.api.tokens import Tokens
 from forge_jobs.storage.protocol import Storage
+from forge_jobs.storage.types.kind import KindDeclaration
 from forge_jobs.storage.types.process import ProcessInfo, ProcessState
 from forge_jobs.storage.types.rate_limit import RateLimitDeclaration
 from forge_jobs.storage.types.schedule import ScheduleDeclaration
@@ -76,6 +77,7 @@ async def furnish(storage: Storage) -> Furnished:
     await storage.jobs.cancel(dead.id)
     await storage.schedules.add(ScheduleDeclaration("nightly", "report", "0 3 * * *", queue="mail"))
     await storage.rate_limits.ensure(RateLimitDeclaration(scope="gh", capacity=10, refill_per_s=1))
+    await storage.kinds.declare([KindDeclaration(kind="send", rate_limit="gh")], host_id=HOST_ID)
     heart = storage.processes.open_heart(timedelta(seconds=5))
     try:
         heart.beat(process(), ())

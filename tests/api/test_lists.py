@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from pathlib import Path
@@ -110,6 +111,27 @@ async def test_jobs_by_parent_process_and_schedule(storage: Storage, client: htt
     assert [one["id"] for one in shown["children"]] == [child.id] and shown["children_total"] == 1
 
 
+async def test_a_long_payload_is_cut_where_it_is_shown_and_whole_as_a_file(
+    storage: Storage, client: httpx2.AsyncClient
+) -> None:
+    payload = {"text": "ä" * 10_000, "password": "hunter2", "page": "</script><script>alert(1)</script>", "n": 10**30}
+    added = await storage.jobs.enqueue(EnqueueRequest("k", payload, queue="q"))
+    shown = (await client.get(f"{V1}/jobs/{added.id}")).json()
+    assert not shown["payload_cut"]
+    assert json.loads(shown["payload"]) == {**payload, "password": "[redacted]"}
+    added = await storage.jobs.enqueue(EnqueueRequest("k", {**payload, "more": "m" * 100_000}, queue="q"))
+    shown = (await client.get(f"{V1}/jobs/{added.id}")).json()
+    assert (shown["payload_cut"], len(shown["payload"])) == (True, 64 * 1024)
+    file = await client.get(f"{V1}/jobs/{added.id}/payload")
+    assert file.json() == {**payload, "more": "m" * 100_000, "password": "[redacted]"}
+    assert file.headers["content-type"] == "application/json"
+    assert file.headers["content-disposition"] == f'attachment; filename="job-{added.id}.json"'
+    assert file.headers["x-content-type-options"] == "nosniff"
+    assert file.headers["content-security-policy"].endswith("; sandbox")
+    assert "script-src" not in file.headers["content-security-policy"]
+    assert (await client.get(f"{V1}/jobs/{HOST_ID}/payload")).status_code == 404
+
+
 async def test_dead_jobs_are_grouped_by_how_they_ended(storage: Storage, client: httpx2.AsyncClient) -> None:
     for queue, error in (("a", "no user 17"), ("b", "no user 4711"), ("a", "timeout of 'mail'"), ("a", "other")):
         await storage.jobs.enqueue(EnqueueRequest("k", queue=queue))
@@ -120,6 +142,23 @@ async def test_dead_jobs_are_grouped_by_how_they_ended(storage: Storage, client:
     assert len(groups) == 3 and len(groups[0]["ids"]) == 2 and groups[0]["sample"] == "no user 4711"
     kinds = (await client.get(f"{V1}/kinds?queue=a")).json()["items"]
     assert [(one["kind"], one["dead"], one["waiting"], one["served"]) for one in kinds] == [("k", 3, 0, False)]
+    assert kinds[0]["queues"] == [{"queue": "a", "waiting": 0, "in_progress": 0, "dead": 3, "served": False}]
+
+
+async def test_the_doctor_is_asked_over_http_too(storage: Storage, client: httpx2.AsyncClient) -> None:
+    await storage.jobs.enqueue(EnqueueRequest("k", queue="lost"))
+    found = (await client.get(f"{V1}/doctor")).json()
+    (unserved,) = [check for check in found["checks"] if check["name"] == "unserved"]
+    assert unserved == {
+        "name": "unserved", "verdict": "warn", "queue": "lost", "kind": None,
+        "detail": "queue lost has no live worker; 1 job waits", "remedy": "start a worker with --queues lost",
+    }  # fmt: skip
+    assert {"store", "schema", "durability", "disk", "size", "workers", "schedules"} <= {
+        check["name"] for check in found["checks"]
+    }
+    assert found["ok"] is all(check["verdict"] != "fail" for check in found["checks"])
+    await storage.jobs.enqueue(EnqueueRequest("k", queue="other"))
+    assert (await client.get(f"{V1}/doctor")).json() == found  # as it was: not every page examines the store
 
 
 @pytest.mark.slow

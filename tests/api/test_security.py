@@ -169,7 +169,14 @@ async def test_a_token_of_some_queues_sees_and_touches_nothing_else(storage: Sto
         assert (await client.get(f"{V1}/jobs?queue=other")).json()["total"] == 0
         assert [queue["name"] for queue in (await client.get(f"{V1}/queues")).json()["items"]] == ["mail"]
         assert (await client.get(f"{V1}/overview")).json()["counts"]["pending"] == 1
-        for path in (f"jobs/{made.other}", f"jobs/{made.other}/events", "queues/other", "series/queue?queue=other"):
+        assert "other" not in {check["queue"] for check in (await client.get(f"{V1}/doctor")).json()["checks"]}
+        for path in (
+            f"jobs/{made.other}",
+            f"jobs/{made.other}/payload",
+            f"jobs/{made.other}/events",
+            "queues/other",
+            "series/queue?queue=other",
+        ):
             assert (await client.get(f"{V1}/{path}")).status_code == 404
         hidden: list[tuple[str, str, Any]] = [
             ("DELETE", f"jobs/{made.other}", None),

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import httpx2
 import pytest
@@ -194,6 +195,37 @@ def test_it_runs_jobs_too_and_a_worker_can_be_quieted(tmp_path: Path) -> None:
             assert job_is(two, "pending")
             client.post(f"/workers/{worker['host_id']}/resume")
             until(lambda: job_is(two, "done"))
+
+
+CHILD_APP: Final = """
+import os
+from forge_jobs import Dead, HandlerRegistry
+
+handlers = HandlerRegistry()
+
+@handlers.handler("parent", executor="async")
+async def parent(ctx):
+    return Dead(str(os.getpid()))
+
+@handlers.handler("where")
+def where(ctx):
+    return Dead(str(os.getpid()))
+"""
+
+
+def test_its_workers_run_handlers_in_children_where_their_queue_says(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(CHILD_APP)
+    environment = {"PYTHONPATH": str(tmp_path), "FORGE_EXECUTORS": "default=process"}
+    with Live(f"sqlite:///{tmp_path}/jobs.db", "--workers", "app:handlers", environment=environment) as live:
+        client = httpx2.Client(base_url=f"{live.base}/api/v1", headers={"Sec-Fetch-Site": "none"})
+        with client:
+            ids = [client.post("/jobs", json={"kind": kind}).json()["id"] for kind in ("parent", "where")]
+            for id in ids:
+                until(lambda id=id: client.get(f"/jobs/{id}").json()["status"] == "dead")
+            parent, child = (client.get(f"/jobs/{id}").json()["last_error"] for id in ids)
+        assert parent != child
+        assert Path(f"/proc/{parent}").exists()
+        assert Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[2] == child  # a group of its own
 
 
 def until(condition: object) -> None:

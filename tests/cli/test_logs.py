@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from forge_jobs.cli.logs import fields_of, log_to_stderr, talk
+from forge_jobs import HandlerRegistry
+from forge_jobs.cli.logs import fields_of, hide_secrets_of, log_to_stderr, talk
+from forge_jobs.redact import HIDDEN, HIDDEN_ERROR, Secrets
 
 log = logging.getLogger("forge_jobs.test")
 
@@ -112,3 +114,31 @@ def test_a_short_command_passes_warnings_on_as_talk(capsys: pytest.CaptureFixtur
 def test_fields_come_from_the_template(template: Any, arguments: tuple[Any, ...], fields: dict[str, Any]) -> None:
     text = str(template) % arguments if arguments else str(template)
     assert fields_of(template, arguments, text) == fields
+
+
+def test_what_handlers_of_this_process_hide_is_hidden_in_its_log(capsys: pytest.CaptureFixture[str]) -> None:
+    handlers = HandlerRegistry()
+    handlers.handler("pay", redact="iban")(lambda payload: None)
+    handlers.handler("card", payload_view="hidden")(lambda payload: None)
+    log_to_stderr("info", "json")
+    hide_secrets_of(handlers.secrets)
+    try:
+        log.warning("job_failed kind=%s error=%s", "pay", "no iban=DE1")
+        assert written(capsys)["error"] == f"no iban={HIDDEN}"
+        log.warning("job_failed kind=%s error=%s", "other", "no iban=DE1")
+        assert written(capsys)["error"] == "no iban=DE1"
+        log.warning("paying iban=%s password=%s", "DE1", "x", extra={"kind": "pay"})
+        line = written(capsys)
+        assert (line["iban"], line["password"]) == (HIDDEN, HIDDEN)
+        try:
+            raise ValueError("DE1")
+        except ValueError as error:
+            log.warning("job_failed kind=%s error=%s", "card", error, exc_info=True)
+        line = written(capsys)
+        assert line["error"] == HIDDEN_ERROR
+        assert line["exception"].endswith(f"ValueError: {HIDDEN_ERROR}")
+        handlers.handler("other", redact="iban")(lambda payload: None)
+        log.warning("job_failed kind=%s error=%s", "other", "no iban=DE1")
+        assert written(capsys)["error"] == f"no iban={HIDDEN}"
+    finally:
+        hide_secrets_of(Secrets)

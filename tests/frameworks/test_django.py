@@ -114,7 +114,10 @@ import datetime, django
 django.setup()
 from django.db import transaction
 from django.utils import timezone
-from django_tasks.exceptions import TaskResultDoesNotExist
+try:
+    from django.tasks.exceptions import TaskResultDoesNotExist
+except ImportError:  # before Django 6
+    from django_tasks.exceptions import TaskResultDoesNotExist
 from shop.tasks import mail
 from forge_jobs.integrations.django import queue
 {body}

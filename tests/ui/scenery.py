@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from forge_jobs import Dead, EnqueueRequest, HandlerRegistry, JobCtx, JobOutcome, QueueRuntime, Storage
 from forge_jobs.storage.types.rate_limit import RateLimitDeclaration
@@ -22,10 +22,24 @@ QUEUES = ("mail", "images", "reports")
 handlers = HandlerRegistry()
 
 
-@handlers.handler("mail.send", max_attempts=2)
-async def send(ctx: JobCtx, payload: Any) -> None:
+class Mail(TypedDict):
+    """Somebody to write to."""
+
+    to: str
+    fail: NotRequired[bool]
+    dialect: NotRequired[str]
+
+
+@handlers.handler("mail.send", max_attempts=2, redact=["dialect"])
+async def send(ctx: JobCtx, payload: Mail) -> None:
+    """Send a mail."""
     if payload.get("fail"):
         raise ConnectionError(f"smtp.example.org refused {payload['to']}")
+
+
+@handlers.handler("card.charge", executor="thread", rate_limit="bank", payload_view="hidden", max_attempts=1)
+def charge(payload: Any) -> None:
+    raise ValueError(f"no card {payload['number']}")
 
 
 @handlers.handler("image.resize")
@@ -47,6 +61,7 @@ async def furnish(storage: Storage) -> None:
     """Jobs in every status, a running one as soon as a worker serves `images`; schedules, limits, a queue that nobody
     serves, and one that is paused."""
     jobs = storage.jobs
+    await storage.rate_limits.add(RateLimitDeclaration(scope="bank", capacity=20, refill_per_s=1))
     await jobs.enqueue_bulk(
         [EnqueueRequest("mail.send", {"to": f"user{n}@example.org"}, queue="mail") for n in range(30)]
     )

@@ -1,7 +1,10 @@
-"""What the buttons do, seen in the store."""
+"""What buttons and keys do, seen in the store; a job beside the list it was opened from."""
 
 from __future__ import annotations
 
+import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from playwright.async_api import Browser, expect
 
 from forge_jobs import EnqueueRequest, Storage
 from forge_jobs.storage.types.job import JobFilter, JobRow
+from forge_jobs.storage.types.kind import KindDeclaration
 from forge_jobs.testing.cluster import until
 
 from .watched import Watched, open_page
@@ -46,6 +50,37 @@ async def test_a_new_job_is_added_as_it_was_typed(page: Watched, furnished: Furn
     assert await storage.jobs.get(job.id) is None
 
 
+async def test_a_new_job_begins_with_what_its_kind_requires(page: Watched, furnished: Furnished) -> None:
+    await page.go("/jobs")
+    await page.button("New job").click()
+    dialog = page.page.get_by_role("dialog")
+    await dialog.get_by_label("Kind").fill("mail.send")
+    await dialog.get_by_text("What mail.send takes").click()
+    await expect(dialog.locator(".code")).to_contain_text("dialect")
+    await page.button("Begin with what it requires").click()
+    await expect(dialog.get_by_label("Payload")).to_have_value('{\n  "to": ""\n}')
+    await dialog.get_by_label("Kind").fill("ledger.close")
+    await expect(dialog.get_by_text("What ")).to_have_count(0)
+
+
+async def test_what_code_hid_is_shown_again_after_a_reset_alone(page: Watched, furnished: Furnished) -> None:
+    storage, _ = furnished
+    (added,) = await storage.jobs.enqueue_bulk([EnqueueRequest("card.old", {"number": "4929"}, queue="billing")])
+    declared = KindDeclaration(kind="card.old", payload_view="hidden")
+    for one in (declared, replace(declared, payload_view="redacted")):
+        await storage.kinds.declare([one], host_id="h")
+    await page.go(f"/jobs/{added.id}")
+    await expect(page.page.locator("main")).to_contain_text("The code of this kind hides payloads")
+    await expect(page.page.locator("main")).not_to_contain_text("4929")
+    await page.page.locator(".facts").get_by_role("link", name="card.old").click()
+    await page.button("Reset").click()
+    await page.confirm("Reset")
+    await expect(page.button("Reset")).to_have_count(0)
+    await page.go(f"/jobs/{added.id}")
+    await expect(page.page.locator("main")).to_contain_text("4929")
+    await storage.jobs.delete(added.id)
+
+
 async def test_a_waiting_job_is_changed_and_cancelled(page: Watched, furnished: Furnished) -> None:
     storage, _ = furnished
     (added,) = await storage.jobs.enqueue_bulk([EnqueueRequest("ledger.close", {}, queue="billing", delay=900)])
@@ -77,6 +112,13 @@ async def test_all_that_match_are_acted_on_with_their_exact_number(page: Watched
     await expect(dialog).to_contain_text("60 changed")
     await dialog.get_by_role("button", name="Close").last.click()
     assert await statuses(storage, kinds=("bulk.one",)) == {"dead": 60}
+    await page.page.get_by_label("Select all on this page").click()
+    await expect(page.page.locator(".list-bar")).to_contain_text("50 selected")
+    await page.button("Select all 60 jobs that match").click()
+    await page.button("Retry").click()
+    await expect(page.page.get_by_role("dialog")).to_contain_text("Retry 60 jobs")
+    await page.page.keyboard.press("Escape")
+    await page.button("Clear").click()
     await page.page.locator("tbody tr").nth(0).get_by_role("checkbox").click()
     await page.page.locator("tbody tr").nth(2).get_by_role("checkbox").click(modifiers=["Shift"])
     await page.button("Delete").click()
@@ -175,13 +217,16 @@ async def test_two_tabs_stay_live_and_rows_do_not_jump(browser: Browser, url: st
         await tab.go("/jobs?q=kind:live.one")
         await expect(tab.page.locator(".live")).to_have_text("Live")
     (first,) = await storage.jobs.enqueue_bulk([EnqueueRequest("live.one", {}, queue="billing", delay=600)])
+    await storage.events.flush()  # which comes by itself within two seconds
     for tab in tabs:
         await expect(tab.page.locator("tbody tr")).to_have_count(1)
     await storage.jobs.enqueue_bulk([EnqueueRequest("live.one", {}, queue="billing", delay=600)])
+    await storage.events.flush()
     for tab in tabs:
         await expect(tab.button("1 new")).to_be_visible()
         await expect(tab.page.locator("tbody tr")).to_have_count(1)
     await storage.jobs.cancel(first.id)
+    await storage.events.flush()
     for tab in tabs:
         await expect(tab.page.locator("tbody tr")).to_contain_text("dead")
     await tabs[0].button("1 new").click()
@@ -189,3 +234,102 @@ async def test_two_tabs_stay_live_and_rows_do_not_jump(browser: Browser, url: st
     await context.close()
     for tab in tabs:
         tab.assert_quiet()
+
+
+async def test_a_job_opens_beside_its_list_and_the_next_one_follows(page: Watched) -> None:
+    await page.go("/jobs?q=queue:mail status:done")
+    rows = page.page.locator("tbody tr")
+    await expect(rows).not_to_have_count(0)
+    ids = [str(await rows.nth(n).get_attribute("data-key")) for n in range(2)]
+    drawer, keys = page.page.get_by_role("dialog", name="Job", exact=True), page.page.keyboard
+    await keys.press("j")
+    await keys.press("Enter")
+    await expect(drawer).to_contain_text(ids[0])
+    await expect(drawer).to_contain_text("@example.org")
+    await expect(drawer).to_be_focused()
+    await expect(page.page).to_have_title(re.compile(f"mail.send …{ids[0][-8:]}"))
+    await expect(page.page.locator("main h1")).to_have_text("Jobs")
+    await keys.press("j")
+    await expect(drawer).to_contain_text(ids[1])
+    await expect(drawer).to_contain_text("2 of")
+    await page.page.reload()
+    await expect(drawer).to_contain_text(ids[1])  # the address has it
+    await keys.press("k")
+    await expect(drawer).to_contain_text(ids[0])
+    await expect(page.button("Job before (k)")).to_be_disabled()
+    await page.button("Next job (j)").click()
+    await expect(drawer).to_contain_text(ids[1])
+    await keys.press("Escape")
+    await expect(drawer).to_have_count(0)
+    await expect(page.page).to_have_title("Jobs · forge-jobs")
+    await keys.press("o")
+    await expect(drawer).to_contain_text(ids[1])
+    await page.page.go_back()
+    await expect(drawer).to_have_count(0)
+    await expect(rows.nth(1)).to_have_attribute("data-key", ids[1])
+    await rows.nth(1).get_by_role("link").click()
+    await expect(drawer).to_contain_text(ids[1])
+    await keys.press("f")
+    await expect(page.page.locator("main h1")).to_contain_text("mail.send")
+    await expect(drawer).to_have_count(0)
+    assert page.page.url.endswith(f"/jobs/{ids[1]}")
+
+
+async def test_what_is_done_in_the_drawer_leaves_the_list_as_it_was(page: Watched, furnished: Furnished) -> None:
+    storage, _ = furnished
+    added = await storage.jobs.enqueue_bulk(
+        [EnqueueRequest("drawer.one", {"n": n}, queue="billing", delay=900) for n in range(3)]
+    )
+    await page.go("/scheduled?q=kind:drawer.one")
+    rows = page.page.locator("tbody tr")
+    await expect(rows).to_have_count(3)
+    drawer, keys = page.page.locator(".drawer"), page.page.keyboard
+    await rows.nth(1).click()
+    await expect(drawer).to_contain_text("scheduled")
+    await keys.press("d")
+    await page.confirm("Delete")
+    await expect(drawer).to_have_count(0)
+    await expect(page.page.locator("main h1")).to_have_text("Scheduled")
+    await expect(page.page.locator("tbody tr:not(.gone)")).to_have_count(2)
+    assert await storage.jobs.get(added[1].id) is None
+    await rows.nth(0).click()
+    await storage.jobs.cancel(added[0].id)  # by somebody else: the drawer tells, the row stays
+    await storage.events.flush()
+    await expect(drawer).to_contain_text("cancelled")
+    await expect(page.page.locator(f"[data-key='{added[0].id}']")).to_have_class(re.compile("gone"))
+    await drawer.get_by_role("button", name="Retry").click()
+    await page.confirm("Retry")
+
+    async def retried() -> bool:
+        detail = await storage.jobs.get(added[0].id)
+        return detail is not None and detail.row.status == "pending"
+
+    await until(retried)
+    await expect(drawer).to_contain_text(added[0].id)
+
+
+async def test_what_a_worker_runs_opens_beside_it(page: Watched) -> None:
+    await page.go("/workers")
+    await page.page.get_by_text("1 running job").click()
+    running = page.page.locator(".running li")
+    await expect(running).to_contain_text("image.resize")
+    await running.get_by_role("link").click()
+    await expect(page.page.locator(".drawer")).to_contain_text("3 of 8 · tile 3")
+    await expect(page.page.locator("main h1")).to_have_text("Workers")
+
+
+async def test_a_long_payload_is_shown_in_part_and_downloaded_whole(page: Watched, furnished: Furnished) -> None:
+    storage, _ = furnished
+    payload = {"rows": [f"row {n}" for n in range(9_000)], "api_key": "hunter2", "last": "the end of it"}
+    added = await storage.jobs.enqueue(EnqueueRequest("drawer.long", payload, queue="billing", delay=900))
+    await page.go("/scheduled?q=kind:drawer.long")
+    await page.page.locator("tbody tr").click()
+    drawer = page.page.locator(".drawer")
+    await expect(drawer).to_contain_text("Its first 64.0 KiB")
+    await expect(drawer).to_contain_text('"row 8"')
+    await expect(drawer).not_to_contain_text("the end of it")
+    async with page.page.expect_download() as download:
+        await drawer.get_by_role("link", name="Download").click()
+    saved = await download.value
+    assert saved.suggested_filename == f"job-{added.id}.json"
+    assert json.loads(Path(await saved.path()).read_text()) == {**payload, "api_key": "[redacted]"}

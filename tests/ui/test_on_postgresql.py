@@ -26,7 +26,7 @@ NEEDS_A_WORKER = {"/workers": ["No live worker serves queue billing"], "/": ["qu
 @pytest.fixture(scope="module")
 def database() -> Iterator[str]:
     with Server() as server:
-        yield server.new_database()
+        yield server.new_store()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -45,8 +45,18 @@ async def test_pages_and_acts_are_the_same_on_postgresql(browser: Browser, stora
             for text in NEEDS_A_WORKER.get(place) or SHOWN[place]:
                 await expect(page.page.locator("main")).to_contain_text(text)
         await page.go("/store")
-        await expect(page.page.locator("main")).to_contain_text("postgres")
+        await expect(page.page.locator("main")).to_contain_text("postgresql 1")
+        findings = page.page.get_by_role("region", name="Findings")
+        await expect(findings).to_contain_text("fsync is off")  # as it is on the servers of tests
+        await findings.get_by_text("that are fine").click()
+        await expect(findings).to_contain_text("a process holds at most")
         await page.go("/jobs?q=kind:ledger.close")
+        await page.page.locator("tbody tr").nth(1).click()
+        drawer = page.page.locator(".drawer")
+        await expect(drawer).to_contain_text("queue billing")
+        await page.page.keyboard.press("j")
+        await expect(drawer).to_contain_text('"day": 0')
+        await page.page.keyboard.press("Escape")
         await page.button("Cancel").click()
         await page.confirm("Cancel 3 jobs")
         await expect(page.page.get_by_role("dialog")).to_contain_text("3 changed")

@@ -24,6 +24,8 @@ PLACES = {
     "/dead": "Dead",
     "/queues": "Queues",
     "/queues/mail": "mail",
+    "/kinds": "Kinds",
+    "/kinds/mail.send": "mail.send",
     "/limits": "Rate limits",
     "/workers": "Workers",
     "/schedules": "Schedules",
@@ -33,19 +35,27 @@ PLACES = {
     "/audit": "Audit",
 }
 SHOWN = {
-    "/": ["queue billing has no live worker", "image.resize"],
+    "/": ["queue billing has no live worker", "image.resize", "1 of 30", "to look at"],
     "/jobs": ["mail.send", "ledger.close", "report.build"],
     "/scheduled": ["later4@example.org"],
     "/retries": ["refused slow@example.org"],
     "/dead": ["smtp.example.org refused"],
     "/queues": ["billing", "not served", "paused"],
     "/queues/mail": ["Slots at most", "Throughput"],
-    "/limits": ["smtp", "50 of 50"],
+    "/kinds": ["image.resize", "ledger.close", "not served", "Send a mail.", "bank", "hidden"],
+    "/kinds/mail.send": ["Schema of its payloads", '"to"', "Send a mail.", "usual keys", "dialect"],
+    "/limits": ["smtp", "50 of 50", "bank", "card.charge"],
     "/workers": ["alpha", "No live worker serves queue billing"],
     "/schedules": ["nightly", "At 02:30 every day", "30 2 * * *", "Europe/Berlin"],
     "/schedules/nightly": ["02:30:00", "report.build"],
     "/metrics": ["Throughput", "Worker processes"],
-    "/store": ["sqlite", "Durability", "full"],
+    "/store": [
+        "sqlite",
+        "Durability",
+        "full",
+        "queue billing has no live worker",
+        "start a worker with --queues billing",
+    ],
     "/audit": ["nightly", "smtp"],
 }
 
@@ -68,10 +78,16 @@ async def test_pages_fit_a_phone_and_keep_their_menu(browser: Browser, url: str)
     for width in (390, 320):
         context = await browser.new_context(viewport={"width": width, "height": 844}, color_scheme="dark")
         page = await open_page(context, url)
-        for place in PLACES if width == 320 else ("/", "/jobs", "/queues/mail"):
+        await page.go("/jobs?q=status:dead error:refused")
+        dead = await page.page.locator("tbody tr").first.get_attribute("data-key")
+        of_job = (f"/jobs/{dead}", f"/dead?job={dead}")
+        for place in (*(PLACES if width == 320 else ("/", "/jobs", "/queues/mail")), *of_job):
             await page.go(place)
+            if "?job=" in place:
+                await expect(page.page.locator(".drawer")).to_contain_text("exhausted")
             spare = await page.page.evaluate("innerWidth - document.documentElement.scrollWidth")
             assert spare >= 0, f"{place} is {-spare} px too wide at {width} px"
+        await page.page.keyboard.press("Escape")
         await page.button("Menu").click()
         await page.page.get_by_role("link", name="Queues").click()
         await expect(page.page.locator("main h1")).to_have_text("Queues")
@@ -82,9 +98,9 @@ async def test_pages_fit_a_phone_and_keep_their_menu(browser: Browser, url: str)
 async def test_a_job_shows_why_it_waits_and_what_went_wrong(page: Watched) -> None:
     await page.go("/jobs?q=status:dead error:refused")
     await page.page.locator("tbody tr").first.click()
-    main = page.page.locator("main")
-    await expect(main).to_contain_text("ConnectionError: smtp.example.org refused gone")
-    await expect(main).to_contain_text("exhausted")
+    job = page.page.locator(".drawer")
+    await expect(job).to_contain_text("ConnectionError: smtp.example.org refused gone")
+    await expect(job).to_contain_text("exhausted")
     await expect(page.page.locator(".timeline li")).to_have_count(3)
     await page.go("/jobs?q=kind:ledger.close")
     await page.page.locator("tbody tr").first.click()
@@ -96,6 +112,7 @@ async def test_text_from_the_store_stays_text(page: Watched) -> None:
     row = page.page.locator("tbody tr")
     await expect(row).to_have_count(1)
     await row.click()
+    await page.page.get_by_role("link", name="Full page").click()
     main = page.page.locator("main")
     await expect(main).to_contain_text(HOSTILE)
     await expect(main).to_contain_text("<img src=x onerror='window.hacked=2'>")
@@ -126,6 +143,8 @@ async def test_the_keyboard_reaches_everything(page: Watched) -> None:
     await expect(page.page.get_by_label("Search jobs")).to_have_value("queue:billing ")
     await expect(page.page.locator("tbody tr")).to_have_count(3)
     assert "queue%3Abilling" in page.page.url
+    await page.go("/jobs?q=queue:mail")  # while the field has the focus
+    await expect(page.page.get_by_label("Search jobs")).to_have_value("queue:mail")
     await keys.press("Escape")
     await keys.press("Control+k")
     await keys.type("nightly")

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import time
+import traceback
+import zipfile
 
 import pytest
 
-from forge_jobs.redact import HIDDEN, is_secret, redact, redact_payload, redact_text
+from forge_jobs.redact import (
+    HIDDEN,
+    HIDDEN_ERROR,
+    HIDDEN_PAYLOAD,
+    KindSecrets,
+    Secrets,
+    is_secret,
+    redact,
+    redact_payload,
+    redact_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -80,3 +92,61 @@ def test_long_text_takes_no_long_time() -> None:
     ):
         redact_text(text)
     assert time.perf_counter() - began < 2
+
+
+def test_the_rules_of_a_kind_are_for_its_jobs_alone() -> None:
+    secrets = Secrets({"pay": KindSecrets(frozenset({"iban"})), "card": KindSecrets(hidden=True)})
+    assert secrets.payload("pay", '{"iban": "DE1", "to": 1}') == f'{{"iban": "{HIDDEN}", "to": 1}}'
+    assert secrets.payload("other", '{"iban": "DE1"}') == '{"iban": "DE1"}'
+    assert secrets.payload("card", '{"to": 1}') == f'"{HIDDEN_PAYLOAD}"'
+    assert secrets.value("pay", [{"iban": 1, "password": 2}]) == [{"iban": HIDDEN, "password": HIDDEN}]
+    assert secrets.value("card", [1]) == HIDDEN_PAYLOAD
+    assert secrets.error("pay", "no iban=DE1") == f"no iban={HIDDEN}"
+    assert (secrets.error("card", "no DE1"), secrets.error("card", "")) == (HIDDEN_ERROR, "")
+    assert secrets.text("card", "password=x of DE1") == f"password={HIDDEN} of DE1"
+    assert secrets.of(None) == KindSecrets(frozenset({"iban"}), hidden=True)
+
+
+def _raised() -> str:
+    """A traceback with every part that one may have, each quoting a secret."""
+
+    def inner(account: str) -> None:
+        raise ValueError(f"no {account}\nsecond line {account}\nKeyError: {account}")
+
+    def outer(account: str) -> None:
+        try:
+            inner(account)
+        except ValueError as error:
+            error.add_note(f"note {account}")
+            raise LookupError(account) from error
+
+    try:
+        try:
+            outer("DE1")
+        except LookupError:
+            raise ExceptionGroup("all DE1", [ValueError("DE1"), zipfile.BadZipFile("DE1")])  # noqa: B904
+    except ExceptionGroup as error:
+        return "".join(traceback.format_exception(error))
+    raise AssertionError("nothing was raised")
+
+
+def test_a_traceback_of_hidden_errors_keeps_places_and_classes() -> None:
+    shown = Secrets({"card": KindSecrets(hidden=True)}).traceback("card", _raised())
+    source = (
+        'outer("DE1")',
+        'raise ExceptionGroup("all DE1", [ValueError("DE1"), zipfile.BadZipFile("DE1")])  # noqa: B904',
+    )
+    for line in source:
+        assert line in shown
+        shown = shown.replace(line, "")
+    assert "DE1" not in shown
+    for kept in (
+        *("Traceback (most recent call last):", "The above exception was the direct cause", "in inner", "in outer"),
+        *(f"ValueError: {HIDDEN_ERROR}", f"LookupError: {HIDDEN_ERROR}", f"ExceptionGroup: {HIDDEN_ERROR}"),
+        *(f"zipfile.BadZipFile: {HIDDEN_ERROR}", "During handling of the above exception"),
+    ):
+        assert kept in shown, kept
+    assert Secrets({"card": KindSecrets(hidden=True)}).traceback("card", "what is no traceback") == HIDDEN_ERROR
+    logged = Secrets({"card": KindSecrets(hidden=True)}).text("card", f"it failed\n{_raised()}")
+    assert logged.startswith("it failed\nTraceback") and "second line DE1" not in logged
+    assert Secrets().traceback("card", "token=x") == f"token={HIDDEN}"

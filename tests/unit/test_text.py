@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forge_jobs.text import clean, printable
+from forge_jobs.text import clean, printable, size
 
 anything = st.text(st.characters())  # lone surrogates, NUL and all
 
@@ -79,3 +79,11 @@ class TestPrintable:
         shown = printable(text)
         assert shown.isprintable()
         shown.encode()
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (5 * 1024**2, "5.0 MiB"), (3 * 1024**4, "3.0 TiB")],
+)
+def test_sizes(count: int, shown: str) -> None:
+    assert size(count) == shown

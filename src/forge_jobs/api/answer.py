@@ -22,6 +22,23 @@ class Json(JSONResponse):
         return encode(content)
 
 
+class Download(JSONResponse):
+    """JSON text to be saved as `name`, never shown: a browser that is told otherwise finds itself in a sandbox."""
+
+    def __init__(self, text: str, name: str) -> None:
+        super().__init__(
+            text,
+            headers={
+                "Content-Disposition": f'attachment; filename="{name}"',
+                "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+            },
+        )
+
+    def render(self, content: Any) -> bytes:
+        # A lone surrogate, which only a damaged row can hold, becomes the escape that JSON has for it.
+        return str(content).encode(errors="backslashreplace")
+
+
 def encode(value: Any) -> bytes:
     """`value` as JSON text in UTF-8. A lone surrogate, which only a damaged row can hold, is escaped."""
     try:

@@ -17,6 +17,7 @@ from forge_jobs.api.attempts import Attempts
 from forge_jobs.api.authenticate import Authenticator
 from forge_jobs.api.banners import Banners
 from forge_jobs.api.config import ApiConfig
+from forge_jobs.api.doctor import Doctor
 from forge_jobs.api.guard import Guard
 from forge_jobs.api.methods import methods_of
 from forge_jobs.api.operations import Operations
@@ -31,6 +32,7 @@ from forge_jobs.api.route import (
     health,
     job_acts,
     jobs,
+    kinds,
     limit_acts,
     limits,
     login,
@@ -59,8 +61,8 @@ FAULT = "something went wrong here; the server's log says what"
 ROUTERS = tuple(
     part.router
     for part in (
-        groups, explain, operations, enqueue, jobs, job_acts, queues, queue_acts, schedules, schedule_acts, limits,
-        limit_acts, workers, worker_acts, overview, events, store, audit, login,
+        groups, explain, operations, enqueue, jobs, job_acts, queues, queue_acts, kinds, schedules, schedule_acts,
+        limits, limit_acts, workers, worker_acts, overview, events, store, audit, login,
     )
 )  # fmt: skip
 _NO_CONFIG = ApiConfig()
@@ -81,6 +83,7 @@ def create_app(storage: Storage, config: ApiConfig = _NO_CONFIG) -> Guard:
         operations=Operations(storage),
         hub=Hub(storage, banners, config.streams, config.stale_after),
         exposition=Exposition(storage, stale_after=config.stale_after),
+        doctor=Doctor(storage, config.stale_after),
     )
     return Guard(api, storage, config, services)
 

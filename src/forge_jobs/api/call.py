@@ -13,6 +13,7 @@ from forge_jobs.api.config import ApiConfig
 from forge_jobs.api.identity import Identity
 from forge_jobs.api.services import Services
 from forge_jobs.clock import from_us
+from forge_jobs.redact import Secrets
 from forge_jobs.storage.error import NotFound
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.event import Actor
@@ -36,6 +37,10 @@ class Call:
 
     async def processes(self) -> list[ProcessRow]:
         return await self.storage.processes.list(self.config.stale_after)
+
+    async def secrets(self) -> Secrets:
+        """What is hidden of jobs, from whoever calls."""
+        return await self.storage.kinds.secrets()
 
     def see_queue(self, name: str) -> str:
         """The name, if the caller may know of this queue.

@@ -19,7 +19,7 @@ async def describe_every_queue(storage: Storage, processes: Sequence[ProcessRow]
     hosts = {info.host_id for info in live}
     shares = [share for share in await storage.shares.list() if share.host_id in hosts]
     counts = await storage.queues.recent_counts()
-    unserved = await find_unserved(storage, processes)
+    unserved = await find_unserved(storage, processes, await storage.jobs.recent_waiting_kinds())
     described = []
     for queue in await storage.queues.list():
         lacking = [one for one in unserved if one.queue == queue.name]

@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from forge_jobs.api.answer import encode
 from forge_jobs.api.problem import Problem
-from forge_jobs.redact import redact
+from forge_jobs.redact import Secrets
 from forge_jobs.storage.types.queue import QueueSettings
 from forge_jobs.storage.types.rate_limit import RateLimit
 from forge_jobs.storage.types.schedule import SETTINGS, Schedule
@@ -26,7 +26,7 @@ T = TypeVar("T")
 class Tagged(Generic[T]):
     """Settings of one sort. Its tag is of `identity` alone: what people set, not what workers do with it."""
 
-    shown: Callable[[T], dict[str, Any]]
+    shown: Callable[[T, Secrets], dict[str, Any]]
     identity: Callable[[T], object]
 
     def tag(self, stored: T) -> str:
@@ -36,7 +36,7 @@ class Tagged(Generic[T]):
     def headers(self, stored: T) -> Mapping[str, str]:
         return {"ETag": self.tag(stored)}
 
-    def check(self, request: Request) -> Callable[[T | None], None]:
+    def check(self, request: Request, secrets: Secrets) -> Callable[[T | None], None]:
         """For the store, in the transaction of a change: refuses it if what is stored is not what the caller saw.
 
         Without `If-Match` nothing is compared.
@@ -57,31 +57,23 @@ class Tagged(Generic[T]):
                     "precondition_failed",
                     "it was changed since you looked; `current` is what it is now",
                     headers={"ETag": tag},
-                    current={**self.shown(stored), "etag": tag},
+                    current={**self.shown(stored, secrets), "etag": tag},
                 )
 
         return check
 
 
-def redacted(schedule: Schedule) -> dict[str, Any]:
-    """A schedule without the secrets of its payload."""
-    shown = schedule_view(schedule)
-    shown["payload"] = redact(shown["payload"])
-    difference = shown["differences"].get("payload")
-    if difference is not None:
-        difference.update(declared=redact(difference["declared"]), stored=redact(difference["stored"]))
-    return shown
-
-
 def _schedule(schedule: Schedule) -> object:
-    """Not the revision, which grows with each tick; not secrets, as the hash of a short one gives it away."""
-    shown = redacted(schedule)
-    return schedule.updated_at, [shown[name] for name in SETTINGS]
+    """Not the revision, which grows with each tick; not the payload, as the hash of a short secret gives it away. An
+    edit of it alone is told by its time."""
+    return schedule.updated_at, [getattr(schedule.settings, name) for name in SETTINGS if name != "payload"]
 
 
 QUEUE: Final[Tagged[QueueSettings]] = Tagged(
-    queue_view,
+    lambda q, _: queue_view(q),
     lambda q: (q.max_workers, q.retain_done_days, q.retain_dead_days, q.backoff, q.cool_down, q.max_pending),
 )
-SCHEDULE: Final[Tagged[Schedule]] = Tagged(redacted, _schedule)
-RATE_LIMIT: Final[Tagged[RateLimit]] = Tagged(rate_limit_view, lambda limit: (limit.capacity, limit.refill_per_s))
+SCHEDULE: Final[Tagged[Schedule]] = Tagged(schedule_view, _schedule)
+RATE_LIMIT: Final[Tagged[RateLimit]] = Tagged(
+    lambda limit, _: rate_limit_view(limit), lambda limit: (limit.capacity, limit.refill_per_s)
+)

@@ -32,6 +32,12 @@ class Identity:
     def may_see(self, queue: str) -> bool:
         return self.queues is None or queue in self.queues
 
+    def visible(self, asked: list[str] | None) -> list[str] | None:
+        """Of the queues that are asked for (None: all of them) those that it may see; None if that is all."""
+        if self.queues is None:
+            return asked
+        return list(self.queues) if asked is None else [queue for queue in asked if queue in self.queues]
+
 
 ANYONE = Identity(name="local", role=Role.ADMIN)
 """Every caller of an app without tokens: who reaches the loopback of this machine."""

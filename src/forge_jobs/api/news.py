@@ -65,7 +65,8 @@ class Snapshots:
         }
         processes = await storage.processes.list(self._stale_after)
         workers = {row.info.host_id: process_view(row, {}) for row in processes}
-        schedules = {one.name: schedule_view(one) for one in await storage.schedules.list()}
+        secrets = await storage.kinds.secrets()
+        schedules = {one.name: schedule_view(one, secrets) for one in await storage.schedules.list()}
         shown = await describe_every_queue(storage, processes)
         banners = {one["id"]: one for one in await self._banners.look(shown, processes)}
         limits = {one.scope: rate_limit_view(one) for one in await storage.rate_limits.list()}

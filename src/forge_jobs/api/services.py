@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from forge_jobs.api.attempts import Attempts
 from forge_jobs.api.authenticate import Authenticator
 from forge_jobs.api.banners import Banners
+from forge_jobs.api.doctor import Doctor
 from forge_jobs.api.operations import Operations
 from forge_jobs.api.stream import Hub
 from forge_jobs.prometheus.exposition import Exposition
@@ -22,6 +23,7 @@ class Services:
     operations: Operations
     hub: Hub
     exposition: Exposition
+    doctor: Doctor
 
     async def close(self) -> None:
         """End streams and operations."""

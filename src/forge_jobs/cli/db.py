@@ -20,6 +20,7 @@ from forge_jobs.cli.store import opened, run, settings_of, shown_url
 from forge_jobs.storage.error import ConfigError, StorageError
 from forge_jobs.storage.open import Backend, backend_of, drop_store, migrate, schema_sql, sqlite_path
 from forge_jobs.storage.protocol import Storage
+from forge_jobs.text import size
 
 
 @rich_click.group(cls=Group)
@@ -105,7 +106,7 @@ def status(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         output.document(found)
     else:
-        output.fields((key, output.size(value) if key.endswith("_bytes") else value) for key, value in found.items())
+        output.fields((key, size(value) if key.endswith("_bytes") else value) for key, value in found.items())
     if lacking:
         raise Failure(f"the store lacks {_migrations(len(lacking))}", "`forge-jobs db migrate` applies them")
 
@@ -148,11 +149,11 @@ def backup(ctx: click.Context, file: str, as_json: bool) -> None:
         schema = settings_of(ctx).store.schema
         raise Failure("a PostgreSQL store is backed up with the server's tools", f"pg_dump --schema={schema}")
     run(ctx, work)
-    size = Path(file).stat().st_size
+    written = Path(file).stat().st_size
     if as_json:
-        output.document({"file": str(Path(file).absolute()), "size_bytes": size})
+        output.document({"file": str(Path(file).absolute()), "size_bytes": written})
     else:
-        output.line(f"{file} written, {output.size(size)}")
+        output.line(f"{file} written, {size(written)}")
 
 
 @db.command("drop", cls=Command)

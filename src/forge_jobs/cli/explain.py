@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import click
 import rich_click
@@ -19,7 +19,7 @@ from forge_jobs.cli.store import run
 from forge_jobs.clock import from_us
 from forge_jobs.ids import JobId
 from forge_jobs.names import check_name
-from forge_jobs.redact import redact_text
+from forge_jobs.redact import Secrets
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.blocker import Blocker, BlockerCode
 from forge_jobs.view.blocker import blocker_view
@@ -102,24 +102,27 @@ def _explain(
 ) -> None:
     """Print the answer; exit code 1 if there is no such thing."""
 
-    async def work(storage: Storage, settings: Settings) -> tuple[Sequence[Blocker], datetime]:
-        return await ask(storage, settings), from_us(storage.clock.now_us())
+    async def work(storage: Storage, settings: Settings) -> tuple[Sequence[Blocker], Secrets, str, datetime]:
+        found, now = await ask(storage, settings), from_us(storage.clock.now_us())
+        detail = await storage.jobs.get(JobId(subject["job_id"])) if "job_id" in subject else None
+        return found, await storage.kinds.secrets(), "" if detail is None else detail.row.kind, now
 
-    found, now = run(ctx, work)
+    found, secrets, kind, now = run(ctx, work)
+    shown = [blocker_view(one, secrets, kind) for one in found]
     if as_json:
-        output.document({**subject, "blockers": [blocker_view(one) for one in found]})
+        output.document({**subject, "blockers": shown})
     else:
-        _print(found, now)
+        _print(shown, now)
     if any(one.code in UNKNOWN for one in found):
         ctx.exit(FAILURE)
 
 
-def _print(found: Sequence[Blocker], now: datetime) -> None:
+def _print(shown: list[dict[str, Any]], now: datetime) -> None:
     output.table(
         [Column("blocker"), Column("since"), Column("until"), Column("says", wide=True)],
-        [(str(one.code), _ago(one.since, now), _ahead(one.until, now), redact_text(one.text)) for one in found],
+        [(one["code"], _ago(one["since"], now), _ahead(one["until"], now), one["text"]) for one in shown],
     )
-    remedies = [(str(one.code), one.remedy) for one in found if one.remedy]
+    remedies = [(one["code"], one["remedy"]) for one in shown if one["remedy"]]
     if remedies:
         output.heading("what to do")
         output.fields(remedies)

@@ -21,6 +21,7 @@ from forge_jobs.cli.parameters import global_options, json_option, list_options,
 from forge_jobs.cli.settings import Settings
 from forge_jobs.cli.store import actor, run
 from forge_jobs.ids import JobId, parse_id
+from forge_jobs.redact import Secrets
 from forge_jobs.storage.error import InvalidInput
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.answers import (
@@ -77,15 +78,15 @@ def list_(ctx: click.Context, chosen: JobFilter, limit: int, cursor: str | None,
       forge-jobs jobs list --search a@example.org --json
     """
 
-    async def work(storage: Storage, settings: Settings) -> Page:
-        return await storage.jobs.list_jobs(chosen, limit=limit, cursor=cursor)
+    async def work(storage: Storage, settings: Settings) -> tuple[Page, Secrets]:
+        return await storage.jobs.list_jobs(chosen, limit=limit, cursor=cursor), await storage.kinds.secrets()
 
-    page = run(ctx, work)
+    page, secrets = run(ctx, work)
     if as_json:
-        output.document(job_view.job_page(page))
+        output.document(job_view.job_page(page, secrets))
         return
     if as_jsonl:
-        output.json_lines(job_view.job_row(job) for job in page.items)
+        output.json_lines(job_view.job_row(job, secrets) for job in page.items)
     else:
         output.table(
             [
@@ -105,7 +106,7 @@ def list_(ctx: click.Context, chosen: JobFilter, limit: int, cursor: str | None,
                     job.status,
                     f"{job.attempts}/{job.max_attempts}",
                     job.scheduled_at,
-                    job_view.job_row(job)["last_error"] or job_view.preview(job.payload_text),
+                    job_view.job_row(job, secrets)["last_error"] or job_view.preview(job, secrets),
                 )
                 for job in page.items
             ],
@@ -118,33 +119,57 @@ def list_(ctx: click.Context, chosen: JobFilter, limit: int, cursor: str | None,
 
 @jobs.command("show", cls=Command)
 @rich_click.argument("id")
+@rich_click.option("--stack", is_flag=True, help="Only where its handler is at this moment, if the job runs.")
 @json_option
 @global_options
 @click.pass_context
-def show(ctx: click.Context, id: str, as_json: bool) -> None:
+def show(ctx: click.Context, id: str, stack: bool, as_json: bool) -> None:
     """Show everything about one job: its fields, payload, errors, events and log.
+
+    With --stack its worker is asked where the handler is. The answer, without values, is kept in the job's log as well.
 
     \b
     Example:
       forge-jobs jobs show 01JH3V7M8Q2X4N5P6R7S8T9VWX
+      forge-jobs jobs show 01JH3V7M8Q2X4N5P6R7S8T9VWX --stack
     """
+    if stack:
+        _show_stack(ctx, id, as_json)
+        return
 
-    async def work(storage: Storage, settings: Settings) -> tuple[JobDetail, list[JobEvent], list[LogLine]]:
+    async def work(storage: Storage, settings: Settings) -> tuple[JobDetail, Secrets, list[JobEvent], list[LogLine]]:
         detail = await storage.jobs.get(JobId(id))
         if detail is None:
             raise _no_job(id)
         job_id = detail.row.id
-        return detail, await storage.events.of_job(job_id), await storage.logs.of_job(job_id)
+        timeline, log = await storage.events.of_job(job_id), await storage.logs.of_job(job_id)
+        return detail, await storage.kinds.secrets(), timeline, log
 
-    detail, timeline, log = run(ctx, work)
+    detail, secrets, timeline, log = run(ctx, work)
     if as_json:
-        output.document(job_view.job_detail(detail, timeline, log))
+        output.document(job_view.job_detail(detail, secrets, timeline, log))
     else:
-        _show(detail, timeline, log)
+        _show(detail, secrets, timeline, log)
 
 
-def _show(detail: JobDetail, timeline: list[JobEvent], log: list[LogLine]) -> None:
-    shown = job_view.job_detail(detail, timeline)
+def _show_stack(ctx: click.Context, id: str, as_json: bool) -> None:
+    from forge_jobs.cli import jobs_stack
+
+    async def work(storage: Storage, settings: Settings) -> list[LogLine]:
+        detail = await storage.jobs.get(JobId(id))
+        if detail is None:
+            raise _no_job(id)
+        return await jobs_stack.ask(storage, detail.row.id)
+
+    lines = run(ctx, work)
+    if as_json:
+        output.document(jobs_stack.as_json(lines))
+    else:
+        jobs_stack.show(lines)
+
+
+def _show(detail: JobDetail, secrets: Secrets, timeline: list[JobEvent], log: list[LogLine]) -> None:
+    shown = job_view.job_detail(detail, secrets, timeline)
     plain = [key for key in shown if key not in _OWN_PARTS]
     output.fields((key, _field(shown[key])) for key in plain if shown[key] is not None and shown[key] != [])
     output.heading("payload")
@@ -167,7 +192,7 @@ def _show(detail: JobDetail, timeline: list[JobEvent], log: list[LogLine]) -> No
     if log:
         output.heading("log")
         for one in log:
-            for text in job_view.log_text(one):
+            for text in job_view.log_text(one, secrets):
                 output.line(text)
 
 

@@ -18,6 +18,7 @@ from forge_jobs.cli.lazy_group import Command
 from forge_jobs.cli.parameters import global_options
 from forge_jobs.cli.settings import Settings
 from forge_jobs.cli.store import run
+from forge_jobs.redact import Secrets
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.job import JobFilter, JobRow
 from forge_jobs.text import printable
@@ -47,12 +48,13 @@ def export(ctx: click.Context, chosen: JobFilter, format: str, limit: int | None
 
     async def work(storage: Storage, settings: Settings) -> int:
         writer: Writer = CsvWriter() if format == "csv" else JsonlWriter()
+        secrets = await storage.kinds.secrets()
         written, cursor = 0, None
         while limit is None or written < limit:
             size = PAGE if limit is None else min(PAGE, limit - written)
             page = await storage.jobs.list_jobs(chosen, limit=size, cursor=cursor, with_total=False)
             for job in page.items:
-                writer.write(row(job))
+                writer.write(row(job, secrets))
             written += len(page.items)
             cursor = page.next_cursor
             if cursor is None:
@@ -62,11 +64,11 @@ def export(ctx: click.Context, chosen: JobFilter, format: str, limit: int | None
     output.say(f"{run(ctx, work)} jobs written")
 
 
-def row(job: JobRow) -> dict[str, Any]:
+def row(job: JobRow, secrets: Secrets) -> dict[str, Any]:
     """A job of a list, with its whole payload in place of the preview."""
-    shown = job_view.job_row(job)
+    shown = job_view.job_row(job, secrets)
     del shown["payload_preview"]
-    return {**shown, "payload": job_view.payload(job.payload_text)}
+    return {**shown, "payload": job_view.payload(job, secrets)}
 
 
 class Writer(Protocol):

@@ -35,7 +35,7 @@ def groups(ctx: click.Context, queues: tuple[str, ...] | None, as_json: bool, as
     """
 
     async def work(storage: Storage, settings: Settings) -> list[dict[str, Any]]:
-        return groups_view(await storage.jobs.deaths(queues, limit=LOOKED_AT))
+        return groups_view(await storage.jobs.deaths(queues, limit=LOOKED_AT), await storage.kinds.secrets())
 
     items = run(ctx, work)
     if as_json:

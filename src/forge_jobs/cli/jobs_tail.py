@@ -20,6 +20,7 @@ from forge_jobs.cli.settings import Settings
 from forge_jobs.cli.store import run
 from forge_jobs.clock import from_us
 from forge_jobs.ids import JobId, parse_id
+from forge_jobs.redact import Secrets
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.event import JobEvent
 from forge_jobs.storage.types.log import LogLine
@@ -65,9 +66,10 @@ def tail(
         output.say(f"following {storage.url}; Ctrl-C ends it")
         while True:
             over = await follower.over()
-            for one in await follower.new():
-                if fits(one):
-                    _print(one, as_json)
+            happened = [one for one in await follower.new() if fits(one)]
+            secrets = await storage.kinds.secrets() if happened else Secrets()
+            for one in happened:
+                _print(one, secrets, as_json)
             if over:
                 return
             await asyncio.sleep(POLL_S)
@@ -140,11 +142,11 @@ def _by_time(happenings: list[Happening]) -> list[Happening]:
     return sorted(happenings, key=lambda one: one.at_us)
 
 
-def _print(one: Happening, as_json: bool) -> None:
+def _print(one: Happening, secrets: Secrets, as_json: bool) -> None:
     if as_json:
-        output.json_lines([job_view.log_line(one) if isinstance(one, LogLine) else job_view.event(one)])
+        output.json_lines([job_view.log_line(one, secrets) if isinstance(one, LogLine) else job_view.event(one)])
     elif isinstance(one, LogLine):
-        for text in job_view.log_text(one, job=True):
+        for text in job_view.log_text(one, secrets, job=True):
             output.line(text)
     else:
         _print_event(one)

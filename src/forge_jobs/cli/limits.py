@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,6 +22,7 @@ from forge_jobs.storage.error import NotFound
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.rate_limit import RateLimit, RateLimitDeclaration, check_capacity, check_refill
 from forge_jobs.text import printable
+from forge_jobs.view.kind import users_of
 from forge_jobs.view.rate_limit import rate_limit_view
 
 
@@ -75,17 +77,18 @@ def list_(ctx: click.Context, as_json: bool, as_jsonl: bool) -> None:
       forge-jobs limits list --json
     """
 
-    async def work(storage: Storage, settings: Settings) -> tuple[list[RateLimit], datetime]:
-        return await storage.rate_limits.list(), from_us(storage.clock.now_us())
+    async def work(storage: Storage, settings: Settings) -> tuple[list[RateLimit], list[dict[str, Any]], datetime]:
+        found = await storage.rate_limits.list()
+        return found, await _users(storage, settings, found), from_us(storage.clock.now_us())
 
-    found, now = run(ctx, work)
-    items = [rate_limit_view(limit) for limit in found]
+    found, users, now = run(ctx, work)
+    items = [{**rate_limit_view(limit), **use} for limit, use in zip(found, users, strict=True)]
     if as_json:
         output.document({"items": items, "next_cursor": None, "total": len(items)})
     elif as_jsonl:
         output.json_lines(items)
     else:
-        _print(found, now)
+        _print(found, users, now)
 
 
 @limits.command("add", cls=Command)
@@ -194,7 +197,7 @@ def remove(ctx: click.Context, scope: str, yes: bool, as_json: bool) -> None:
         output.line(f"{scope} removed")
 
 
-def _print(found: list[RateLimit], now: datetime) -> None:
+def _print(found: list[RateLimit], users: list[dict[str, Any]], now: datetime) -> None:
     output.table(
         [
             Column("scope"),
@@ -203,6 +206,8 @@ def _print(found: list[RateLimit], now: datetime) -> None:
             Column("refill/s", right=True),
             Column("shut for", right=True),
             Column("keys"),
+            Column("waiting", right=True),
+            Column("kinds", brief=True),
         ],
         [
             (
@@ -212,10 +217,21 @@ def _print(found: list[RateLimit], now: datetime) -> None:
                 f"{limit.refill_per_s:.4g}" if limit.refill_per_s else "fixed",
                 None if limit.blocked_until is None else limit.blocked_until - now,
                 "each its own" if limit.per_key else f"of {limit.template}" if limit.template else None,
+                use["waiting"],
+                ", ".join(use["kinds"]),
             )
-            for limit in found
+            for limit, use in zip(found, users, strict=True)
         ],
     )
+
+
+async def _users(storage: Storage, settings: Settings, found: list[RateLimit]) -> list[dict[str, Any]]:
+    """The kinds that take from each limit, and their waiting jobs."""
+    waiting: Counter[str] = Counter()
+    for kinds in (await storage.jobs.waiting_kinds()).values():
+        waiting.update(kinds)
+    declared, processes = await storage.kinds.list(), await storage.processes.list(settings.runtime.stale_after)
+    return [users_of(limit, declared, processes, waiting) for limit in found]
 
 
 def _print_limit(limit: RateLimit, as_json: bool) -> None:

@@ -12,12 +12,12 @@ import logging
 import os
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from forge_jobs.cli.output import instant
-from forge_jobs.redact import redact_text
+from forge_jobs.redact import HIDDEN, Secrets, is_secret, redact_text
 from forge_jobs.text import printable
 
 if TYPE_CHECKING:
@@ -28,7 +28,23 @@ ROOT: Final = "forge_jobs"
 _SPEC: Final = re.compile(r"(?:(\w+)=)?%(?:%|[-#0 +]*\d*(?:\.\d+)?([diouxXeEfFgGcrsa]))")
 _LITERAL: Final = re.compile(r"(\w+)=([^\s%]+)(?=\s|$)")
 _EVENT: Final = re.compile(r"([a-z][a-z0-9]*(?:_[a-z0-9]+)+|[a-z]+(?= \w+=))(?::\s+|\s+|$)")
+_ERRORS: Final = frozenset({"error", "exception"})
+"""Fields with what errors say."""
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+_USUAL: Final = Secrets()
+
+
+class _OfHandlers:
+    """The rules of the handlers that run in this process."""
+
+    secrets: Callable[[], Secrets] = staticmethod(lambda: _USUAL)
+
+
+def hide_secrets_of(secrets: Callable[[], Secrets]) -> None:
+    """Hide from now on also what handlers of this process name; `secrets` gives their rules as they are."""
+    _OfHandlers.secrets = staticmethod(secrets)
 
 
 def talk(level: int) -> None:
@@ -98,7 +114,8 @@ def _read_record(logger: WrappedLogger, method: str, event: MutableMapping[str, 
     fields.update(extra)
     if record.exc_info and record.exc_info[0] is not None:
         fields["exception"] = logging.Formatter().formatException(record.exc_info)
-    shown = {key: _hide_secrets(value) for key, value in fields.items()}
+    secrets, kind = _OfHandlers.secrets(), fields.get("kind")
+    shown = {key: _hide_secrets(secrets, kind, key, value) for key, value in fields.items()}
     at = instant(datetime.fromtimestamp(record.created, UTC))
     return {
         "ts": at,
@@ -110,10 +127,16 @@ def _read_record(logger: WrappedLogger, method: str, event: MutableMapping[str, 
     }
 
 
-def _hide_secrets(value: Any) -> Any:
+def _hide_secrets(secrets: Secrets, kind: str | None, key: str, value: Any) -> Any:
+    kind = kind or ""  # a line about no kind, such as of the store, is not about what handlers hide
+    of_a_lease = key == "token" and not kind  # it only tells one holder from the next
+    if value is not None and not of_a_lease and is_secret(key, secrets.of(kind).keys):
+        return HIDDEN
     if isinstance(value, (int, float)) or value is None:
         return value
-    return redact_text(str(value))
+    if key in _ERRORS:
+        return (secrets.traceback if key == "exception" else secrets.error)(kind, str(value))
+    return secrets.text(kind, str(value))
 
 
 def _escape(logger: WrappedLogger, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

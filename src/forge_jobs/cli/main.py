@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "enqueue": ("forge_jobs.cli.enqueue:enqueue", "Add jobs."),
     "jobs": ("forge_jobs.cli.jobs:jobs", "List, show, explain, retry, cancel, delete, follow and export jobs."),
     "queues": ("forge_jobs.cli.queues:queues", "List, tune, pause, resume and delete queues."),
+    "kinds": ("forge_jobs.cli.kinds:kinds", "List and show kinds of jobs, and what is hidden of them."),
     "limits": ("forge_jobs.cli.limits:limits", "List, add, tune, drain and remove rate limits."),
     "schedules": ("forge_jobs.cli.schedules:schedules", "List, add, tune, stop and try out schedules."),
     "workers": ("forge_jobs.cli.workers:workers", "List worker processes, and what nobody serves."),
@@ -74,8 +75,8 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
 def program() -> None:
     """A durable background job queue.
 
-    The store is one SQLite file: --database, else FORGE_DATABASE_URL, else `database` in forge.toml or in
-    [tool.forge-jobs] of pyproject.toml, else sqlite:///forge-jobs.db.
+    The store is a SQLite file or a PostgreSQL database: --database, else FORGE_DATABASE_URL, else `database` in
+    forge.toml or in [tool.forge-jobs] of pyproject.toml, else sqlite:///forge-jobs.db.
 
     \b
     Example:

@@ -153,16 +153,6 @@ def age(duration: timedelta) -> str:
     return span(duration)
 
 
-def size(count: int) -> str:
-    """A number of bytes as people read it."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
-
-
 def instant(at: datetime | None) -> str | None:
     """RFC 3339 in UTC with microseconds; nothing of nothing."""
     return None if at is None else format_instant(at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import click
 import rich_click
@@ -31,8 +31,9 @@ from forge_jobs.clock import from_us
 from forge_jobs.cron_expr import Fire, Fold, Gap, parse
 from forge_jobs.names import check_name
 from forge_jobs.payload import parse_json
+from forge_jobs.redact import Secrets
 from forge_jobs.runtime.routing import DefaultRouter
-from forge_jobs.runtime.schedules import fires_after, trigger, undeclared, why_silent
+from forge_jobs.runtime.schedules import fires_after, is_led, trigger, undeclared, why_silent
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.schedule_check import check_declaration
 from forge_jobs.storage.types.job import Enqueued, EnqueueOutcome
@@ -46,6 +47,13 @@ ODD: Final = {
     "gap": "the clock leaves its time out; it fires right after",
     "fold": "the clock shows its time twice",
 }
+
+
+class Around(NamedTuple):
+    """What it takes to show a schedule."""
+
+    now: datetime
+    secrets: Secrets
 
 
 def _schedule_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -138,14 +146,15 @@ def list_(ctx: click.Context, as_json: bool, as_jsonl: bool) -> None:
       forge-jobs schedules list --json
     """
 
-    async def work(storage: Storage, settings: Settings) -> tuple[list[Schedule], set[str], bool]:
+    async def work(storage: Storage, settings: Settings) -> tuple[list[Schedule], Secrets, set[str], bool]:
         found = await storage.schedules.list()
         processes = await storage.processes.list(settings.runtime.stale_after)
-        return found, undeclared(found, processes), await is_led(storage)
+        return found, await storage.kinds.secrets(), undeclared(found, processes), await is_led(storage)
 
-    found, lost, led = run(ctx, work)
+    found, secrets, lost, led = run(ctx, work)
     items = [
-        {**schedule_view(one), "undeclared": one.name in lost, "why_silent": why_silent(one, led=led)} for one in found
+        {**schedule_view(one, secrets), "undeclared": one.name in lost, "why_silent": why_silent(one, led=led)}
+        for one in found
     ]
     if as_json:
         output.document({"items": items, "next_cursor": None, "total": len(items)})
@@ -202,11 +211,11 @@ def add(ctx: click.Context, /, name: str, kind: str, expr: str, disabled: bool, 
     declaration = ScheduleDeclaration(name, kind, expr, enabled=not disabled, **_given(options))
     check_declaration(declaration, settings_of(ctx).store.payload_max)  # before a store is made for it
 
-    async def work(storage: Storage, settings: Settings) -> tuple[Schedule, datetime]:
-        return await storage.schedules.add(declaration, actor=actor()), from_us(storage.clock.now_us())
+    async def work(storage: Storage, settings: Settings) -> tuple[Schedule, Around]:
+        return await storage.schedules.add(declaration, actor=actor()), await _around(storage)
 
-    stored, now = run(ctx, work, create=True)
-    _print_stored(stored, now, "added", as_json)
+    stored, around = run(ctx, work, create=True)
+    _print_stored(stored, around, "added", as_json)
 
 
 @schedules.command("set", cls=Command)
@@ -229,12 +238,12 @@ def set_(ctx: click.Context, /, name: str, as_json: bool, **options: Any) -> Non
     if not given:
         raise Usage("nothing to change: give an option such as --expr '0 4 * * *'")
 
-    async def work(storage: Storage, settings: Settings) -> tuple[Schedule, datetime]:
+    async def work(storage: Storage, settings: Settings) -> tuple[Schedule, Around]:
         stored = await storage.schedules.change(name, ScheduleChange(**given), actor=actor())
-        return stored, from_us(storage.clock.now_us())
+        return stored, await _around(storage)
 
-    stored, now = run(ctx, work)
-    _print_stored(stored, now, "changed", as_json)
+    stored, around = run(ctx, work)
+    _print_stored(stored, around, "changed", as_json)
 
 
 @schedules.command("enable", cls=Command)
@@ -250,11 +259,11 @@ def enable(ctx: click.Context, name: str, as_json: bool) -> None:
       forge-jobs schedules enable nightly
     """
 
-    async def work(storage: Storage, settings: Settings) -> tuple[Schedule, datetime]:
-        return await storage.schedules.enable(name, actor=actor()), from_us(storage.clock.now_us())
+    async def work(storage: Storage, settings: Settings) -> tuple[Schedule, Around]:
+        return await storage.schedules.enable(name, actor=actor()), await _around(storage)
 
-    stored, now = run(ctx, work)
-    _print_stored(stored, now, "enabled", as_json)
+    stored, around = run(ctx, work)
+    _print_stored(stored, around, "enabled", as_json)
 
 
 @schedules.command("disable", cls=Command)
@@ -270,12 +279,12 @@ def disable(ctx: click.Context, name: str, as_json: bool) -> None:
       forge-jobs schedules disable nightly
     """
 
-    async def work(storage: Storage, settings: Settings) -> Schedule:
-        return await storage.schedules.disable(name, actor=actor())
+    async def work(storage: Storage, settings: Settings) -> tuple[Schedule, Around]:
+        return await storage.schedules.disable(name, actor=actor()), await _around(storage)
 
-    stored = run(ctx, work)
+    stored, around = run(ctx, work)
     if as_json:
-        output.document(schedule_view(stored))
+        output.document(schedule_view(stored, around.secrets))
     else:
         output.line(f"{name} disabled")
 
@@ -393,16 +402,11 @@ def reset(ctx: click.Context, name: str, as_json: bool) -> None:
       forge-jobs schedules reset nightly
     """
 
-    async def work(storage: Storage, settings: Settings) -> tuple[Schedule, datetime]:
-        return await storage.schedules.reset_to_code(name, actor=actor()), from_us(storage.clock.now_us())
+    async def work(storage: Storage, settings: Settings) -> tuple[Schedule, Around]:
+        return await storage.schedules.reset_to_code(name, actor=actor()), await _around(storage)
 
-    stored, now = run(ctx, work)
-    _print_stored(stored, now, "reset to what code declares", as_json)
-
-
-async def is_led(storage: Storage) -> bool:
-    """Whether a process runs the loop that fires schedules."""
-    return any(lease.name == "cron" for lease in await storage.leases.list())
+    stored, around = run(ctx, work)
+    _print_stored(stored, around, "reset to what code declares", as_json)
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
@@ -443,10 +447,14 @@ def _print_fires(fires: Sequence[Fire]) -> None:
     )
 
 
-def _print_stored(schedule: Schedule, now: datetime, what: str, as_json: bool) -> None:
-    fires = fires_after(schedule.settings, now, NEXT_SHOWN) if schedule.settings.enabled else []
+async def _around(storage: Storage) -> Around:
+    return Around(from_us(storage.clock.now_us()), await storage.kinds.secrets())
+
+
+def _print_stored(schedule: Schedule, around: Around, what: str, as_json: bool) -> None:
+    fires = fires_after(schedule.settings, around.now, NEXT_SHOWN) if schedule.settings.enabled else []
     if as_json:
-        output.document({**schedule_view(schedule), "next_fires": [fire_view(fire) for fire in fires]})
+        output.document({**schedule_view(schedule, around.secrets), "next_fires": [fire_view(fire) for fire in fires]})
         return
     output.line(f"{schedule.name} {what}")
     if fires:

@@ -19,7 +19,7 @@ from forge_jobs.clock import from_us
 from forge_jobs.runtime.unserved import Unserved, find_unserved
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.process import ProcessRow
-from forge_jobs.view.process import Shares, open_slots, process_view
+from forge_jobs.view.process import Shares, open_slots, process_view, unserved_in_words
 
 
 @rich_click.command("workers", cls=Command)
@@ -59,15 +59,7 @@ def workers(ctx: click.Context, as_json: bool, as_jsonl: bool) -> None:
     else:
         _print(processes, shares, now)
     for one in unserved:
-        output.say(f"unserved: {describe(one)}")
-
-
-def describe(one: Unserved) -> str:
-    """One thing that nobody serves, in words."""
-    jobs = "1 job waits" if one.jobs == 1 else f"{one.jobs} jobs wait"
-    if one.kind is None:
-        return f"queue {one.queue} has no live worker; {jobs}"
-    return f"kind {one.kind} of queue {one.queue} has no handler in any live worker; {jobs}"
+        output.say(f"unserved: {unserved_in_words(one)}")
 
 
 def _slots_and_share(row: ProcessRow, queue: str, shares: Shares) -> str:

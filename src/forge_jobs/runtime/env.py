@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from forge_jobs.runtime.deadlines import Deadlines
     from forge_jobs.runtime.deaths import Deaths
     from forge_jobs.runtime.exchange import Exchanger
+    from forge_jobs.runtime.executors.placement import Placement
     from forge_jobs.runtime.executors.process import Processes
     from forge_jobs.runtime.executors.thread import Threads
     from forge_jobs.runtime.job_log import JobLogs
@@ -100,6 +101,8 @@ class RuntimeEnv:
     children: Children = field(default_factory=Children)
     retiring: bool = False
     """It takes no more jobs, finishes those that it has, and ends."""
+    declared_version: int | None = None
+    """The version of the registry that the store was told of."""
     started: int = 0
     """Jobs that it began to run."""
     on_settled: Callable[[Finalize, Settled], None] | None = None
@@ -110,6 +113,7 @@ class RuntimeEnv:
     deadlines: Deadlines = field(init=False)
     heartbeat: Heartbeat = field(init=False)
     deaths: Deaths = field(init=False)
+    placement: Placement = field(init=False)
     threads: Threads = field(init=False)
     processes: Processes = field(init=False)
 

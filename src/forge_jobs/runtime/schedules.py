@@ -136,6 +136,11 @@ def undeclared(schedules: Iterable[Schedule], processes: Sequence[ProcessRow]) -
     return {one.name for one in schedules if live and one.declared is not None and one.name not in declared}
 
 
+async def is_led(storage: Storage) -> bool:
+    """Whether a process runs the loop that fires schedules."""
+    return any(lease.name == "cron" for lease in await storage.leases.list())
+
+
 def why_silent(schedule: Schedule, *, led: bool) -> str | None:
     """Why the schedule does not fire, or did not the last time; None if nothing keeps it. `led`: a process runs the
     loop that fires schedules."""

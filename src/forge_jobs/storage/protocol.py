@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 from forge_jobs.clock import Clock
 from forge_jobs.ids import JobId
 from forge_jobs.observe import Observer
+from forge_jobs.redact import Secrets
 from forge_jobs.storage.types.answers import (
     BulkReport,
     CancelOutcome,
@@ -44,6 +45,7 @@ from forge_jobs.storage.types.job import (
     KindCounts,
     Page,
 )
+from forge_jobs.storage.types.kind import Kind, KindDeclaration
 from forge_jobs.storage.types.lease import Lease
 from forge_jobs.storage.types.log import LogLine, RunLog
 from forge_jobs.storage.types.metric import Bucket, Summary, Timings
@@ -68,6 +70,8 @@ CLUSTER: Final = "/cluster"
 changed."""
 LIMITS: Final = "/limits"
 """A wake with this name says that a rate limit was changed."""
+STACK: Final = "/stack"
+"""A wake with this name, and with `/stack/ID` beside it, asks the worker of job ID to log where its handler is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,23 +277,34 @@ class JobStore(Protocol):
         cursor: str | None = None,
         with_total: bool = True,
         order: JobOrder = JobOrder.NEWEST,
+        counts: Mapping[str, QueueCounts] | None = None,
     ) -> Page:
         """One page of the jobs that `chosen` names, newest id first, with their true total unless told otherwise.
 
+        In the order `scheduled` it is of those that wait, in the order `completed` of those that ended. With `counts`,
+        which `recent_counts` gave, a total that follows from them is of that time.
+
         A search for text takes about 2 s: if they are not counted by then, the page tells how many there are at least,
         and if it is not full by then, it is what was found so far; its cursor goes on from there.
-
-        In the order `scheduled` it is of those that wait, in the order `completed` of those that ended.
         """
+
+    async def children(self, job_id: JobId, *, limit: int) -> tuple[Sequence[JobRow], int]:
+        """The newest jobs that this one enqueued, and how many there are."""
 
     async def count(self, chosen: JobFilter) -> dict[str, int]:
         """How many jobs `chosen` names, by status."""
 
     async def waiting_kinds(self) -> dict[str, dict[str, int]]:
-        """How many jobs wait, due or not, by queue and kind."""
+        """How many jobs wait, due or not, by queue and kind. Costs what waits."""
+
+    async def recent_waiting_kinds(self) -> dict[str, dict[str, int]]:
+        """The same for views, as `recent_counts` is of queues."""
 
     async def kinds(self) -> list[KindCounts]:
-        """What there is to do, is being done and died, by queue and kind."""
+        """What there is to do, is being done and died, by queue and kind. Costs as many rows."""
+
+    async def recent_kinds(self) -> list[KindCounts]:
+        """The same for views, as `recent_counts` is of queues."""
 
     async def deaths(self, queues: Sequence[str] | None = None, *, limit: int) -> list[Death]:
         """How the newest dead jobs ended, latest first."""
@@ -362,8 +377,8 @@ class QueueStore(Protocol):
         """Jobs by queue and status, exact. Costs what waits and runs, and what finished since `fold_counts`."""
 
     async def recent_counts(self) -> dict[str, QueueCounts]:
-        """The same for views that look again and again: exact where counting is quick. With so many jobs that
-        it takes longer than 20 ms the answer is shared and some seconds old: at most 5 % of the time goes into it.
+        """The same for views that look again and again: exact while no more than 20 000 jobs wait and run. Of more,
+        the answer is shared and some seconds old: at most 5 % of the time goes into counting.
         """
 
     async def fold_counts(self) -> None:
@@ -401,6 +416,34 @@ class ProcessStore(Protocol):
 
     async def prune(self, silent_for: timedelta) -> int:
         """Forget processes silent for this long, with their shares; returns how many."""
+
+
+class KindStore(Protocol):
+    """What the code of workers says of kinds, for those who look at jobs without that code."""
+
+    async def declare(self, declarations: Sequence[KindDeclaration], *, host_id: str) -> list[str]:
+        """Bring what code says of its kinds into the store, in one transaction; the kinds that this changed, sorted.
+
+        The newest declaration is kept. Keys to redact, and that payloads are hidden, are added to those that apply
+        and never taken away. A schema that makes a declaration longer than 64 KiB is left out. What is stored already
+        is not written.
+        """
+
+    async def get(self, kind: str) -> Kind | None:
+        """What is known of a kind; None if no worker ever declared it."""
+
+    async def list(self) -> list[Kind]:
+        """All declared kinds, by kind."""
+
+    async def secrets(self) -> Secrets:
+        """What people do not get to see of jobs, by kind."""
+
+    async def reset_to_code(self, kind: str, *, actor: Actor = PYTHON) -> Kind:
+        """Hide of the jobs of this kind only what its newest declaration says.
+
+        Raises:
+            NotFound: it was never declared.
+        """
 
 
 class LeaseStore(Protocol):
@@ -754,6 +797,8 @@ class Storage(Protocol):
     @property
     def processes(self) -> ProcessStore: ...
     @property
+    def kinds(self) -> KindStore: ...
+    @property
     def leases(self) -> LeaseStore: ...
     @property
     def shares(self) -> ShareStore: ...
@@ -787,6 +832,6 @@ class Storage(Protocol):
 
 __all__ = [
     "AuditStore", "BeatAnswer", "Claim", "ClaimRequest", "Claimed", "ErrorEntry", "EventStore", "Exchange",
-    "Heart", "JobRow", "JobStore", "JobTransaction", "LeaseStore", "LogStore", "MaintenanceStore", "MetricStore",
-    "ProcessStore", "QueueStore", "RateLimitStore", "ScheduleStore", "ShareStore", "Storage",
+    "Heart", "JobRow", "JobStore", "JobTransaction", "KindStore", "LeaseStore", "LogStore", "MaintenanceStore",
+    "MetricStore", "ProcessStore", "QueueStore", "RateLimitStore", "ScheduleStore", "ShareStore", "Storage",
 ]  # fmt: skip

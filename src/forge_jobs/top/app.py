@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import DataTable, Footer, Input, Static
 
 from forge_jobs.ids import JobId
-from forge_jobs.redact import redact_text
+from forge_jobs.redact import Secrets
 from forge_jobs.storage.error import ForgeError
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.answers import NotRetryable, Retried, SlotHeld
@@ -220,7 +220,7 @@ class Top(App[None]):
         for job in sorted_jobs([*look.running, *look.ended], self._sorts["jobs"]):
             yield job.id, (
                 job.id, job.status, job.queue, job.kind, f"{job.attempts}/{job.max_attempts}",
-                _ago(look.at, _since(job)), _worker_or_error(job),
+                _ago(look.at, _since(job)), _worker_or_error(job, look.secrets),
             )  # fmt: skip
 
     def _fill(self, name: str, rows: Sequence[Row]) -> None:
@@ -264,8 +264,8 @@ def _since(job: JobRow) -> datetime:
     return job.completed_at or job.started_at or job.enqueued_at
 
 
-def _worker_or_error(job: JobRow) -> str:
+def _worker_or_error(job: JobRow, secrets: Secrets) -> str:
     if job.status == "in_progress":
         return job.worker or job.process_id or ""
-    error = redact_text(job.last_error or "").strip()
+    error = secrets.error(job.kind, job.last_error or "").strip()
     return error.splitlines()[0] if error else job.dead_reason or ""

@@ -11,6 +11,7 @@ from typing import Final
 
 from forge_jobs.clock import from_us
 from forge_jobs.ids import JobId
+from forge_jobs.redact import Secrets
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.job import JobFilter, JobRow, JobStatus
 from forge_jobs.storage.types.process import ProcessRow
@@ -46,6 +47,8 @@ class Look:
     running: Sequence[JobRow]
     ended: Sequence[JobRow]
     """Failed and dead jobs, newest first."""
+    secrets: Secrets
+    """What is hidden of them."""
 
 
 class Looker:
@@ -73,6 +76,7 @@ class Looker:
             processes=processes,
             running=await self._running(processes),
             ended=await self._newest_ended(),
+            secrets=await storage.kinds.secrets(),
         )
 
     def forget_ended(self) -> None:

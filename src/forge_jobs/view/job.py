@@ -8,7 +8,7 @@ from datetime import UTC, timedelta
 from typing import Any, Final
 
 from forge_jobs.clock import from_us
-from forge_jobs.redact import redact_payload, redact_text
+from forge_jobs.redact import Secrets
 from forge_jobs.storage.types.event import JobEvent
 from forge_jobs.storage.types.job import ErrorEntry, JobDetail, JobRow, Page, Progress
 from forge_jobs.storage.types.log import LogLine
@@ -16,7 +16,7 @@ from forge_jobs.storage.types.log import LogLine
 PREVIEW_LENGTH: Final = 200
 
 
-def job_row(job: JobRow) -> dict[str, Any]:
+def job_row(job: JobRow, secrets: Secrets) -> dict[str, Any]:
     """The fields of a job in a list."""
     return {
         "id": job.id,
@@ -38,53 +38,57 @@ def job_row(job: JobRow) -> dict[str, Any]:
         "worker": job.worker,
         "dedupe_key": job.dedupe_key,
         "dead_reason": job.dead_reason,
-        "last_error": None if job.last_error is None else redact_text(job.last_error),
+        "last_error": None if job.last_error is None else secrets.error(job.kind, job.last_error),
         "cancel_requested_at": job.cancel_requested_at,
         "tags": list(job.tags),
         "parent_id": job.parent_id,
         "schedule": job.schedule,
-        "payload_preview": preview(job.payload_text),
+        "payload_preview": preview(job, secrets),
     }
 
 
-def job_page(page: Page) -> dict[str, Any]:
+def job_page(page: Page, secrets: Secrets) -> dict[str, Any]:
     """One page of jobs; `total_at_least` only where the total is not known."""
-    shown = {"items": [job_row(job) for job in page.items], "next_cursor": page.next_cursor, "total": page.total}
+    items = [job_row(job, secrets) for job in page.items]
+    shown = {"items": items, "next_cursor": page.next_cursor, "total": page.total}
     return shown if page.total_at_least is None else {**shown, "total_at_least": page.total_at_least}
 
 
-def job_detail(detail: JobDetail, timeline: Sequence[JobEvent], log: Sequence[LogLine] = ()) -> dict[str, Any]:
+def job_detail(
+    detail: JobDetail, secrets: Secrets, timeline: Sequence[JobEvent], log: Sequence[LogLine] = ()
+) -> dict[str, Any]:
     """Everything about one job."""
+    kind = detail.row.kind
     return {
-        **job_row(detail.row),
-        "payload": payload(detail.row.payload_text),
-        "history": [history_entry(entry) for entry in detail.history],
+        **job_row(detail.row, secrets),
+        "payload": payload(detail.row, secrets),
+        "history": [history_entry(entry, kind, secrets) for entry in detail.history],
         "timeline": [event(one) for one in timeline],
-        "log": [log_line(one) for one in log],
-        "traceback": None if detail.traceback is None else redact_text(detail.traceback),
-        "progress": None if detail.progress is None else progress(detail.progress),
+        "log": [log_line(one, secrets) for one in log],
+        "traceback": None if detail.traceback is None else secrets.traceback(kind, detail.traceback),
+        "progress": None if detail.progress is None else progress(detail.progress, kind, secrets),
     }
 
 
-def payload(text: str) -> Any:
+def payload(job: JobRow, secrets: Secrets) -> Any:
     """The payload with its secrets hidden; of damaged text only the size, since nothing in it can be hidden."""
-    return json.loads(redact_payload(text))
+    return json.loads(secrets.payload(job.kind, job.payload_text))
 
 
-def preview(text: str) -> str:
+def preview(job: JobRow, secrets: Secrets) -> str:
     """The head of the payload in one line, secrets hidden."""
-    shown = redact_payload(text)
+    shown = secrets.payload(job.kind, job.payload_text)
     return shown if len(shown) <= PREVIEW_LENGTH else shown[: PREVIEW_LENGTH - 1] + "…"
 
 
-def history_entry(entry: ErrorEntry) -> dict[str, Any]:
+def history_entry(entry: ErrorEntry, kind: str, secrets: Secrets) -> dict[str, Any]:
     """One failure."""
     return {
         "at": entry.at,
         "attempt": entry.attempt,
         "fence": entry.fence,
         "process": entry.process,
-        "message": redact_text(entry.message),
+        "message": secrets.error(kind, entry.message),
         "kind_of_error": entry.kind_of_error,
     }
 
@@ -104,14 +108,14 @@ def event(one: JobEvent) -> dict[str, Any]:
     }
 
 
-def log_line(one: LogLine) -> dict[str, Any]:
+def log_line(one: LogLine, secrets: Secrets) -> dict[str, Any]:
     """One line of a job's log."""
     return {
         "at": from_us(one.at_us),
         "type": "log",
         "level": one.level,
         "logger": one.logger,
-        "message": redact_text(one.message),
+        "message": secrets.text(one.kind, one.message),
         "queue": one.queue,
         "kind": one.kind,
         "job_id": one.job_id,
@@ -121,9 +125,9 @@ def log_line(one: LogLine) -> dict[str, Any]:
     }
 
 
-def log_text(one: LogLine, *, job: bool = False) -> list[str]:
+def log_text(one: LogLine, secrets: Secrets, *, job: bool = False) -> list[str]:
     """The same for people, with its job or without: what was dropped before it, then its message line by line."""
-    first, *rest = redact_text(one.message).splitlines() or [""]
+    first, *rest = secrets.text(one.kind, one.message).splitlines() or [""]
     parts = [clock(one.at_us), one.level.ljust(10), *([one.job_id, one.kind] if job else []), first]
     dropped = [f"… {one.skipped} lines dropped …"] if one.skipped else []
     return [*dropped, "  ".join(parts), *(f"    {line}" for line in rest)]
@@ -144,6 +148,7 @@ def duration(one: JobEvent) -> str:
     )
 
 
-def progress(shown: Progress) -> dict[str, Any]:
+def progress(shown: Progress, kind: str, secrets: Secrets) -> dict[str, Any]:
     """The newest progress of the current run."""
-    return {"current": shown.current, "total": shown.total, "message": shown.message, "at": shown.at}
+    message = None if shown.message is None else secrets.text(kind, shown.message)
+    return {"current": shown.current, "total": shown.total, "message": message, "at": shown.at}

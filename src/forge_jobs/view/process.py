@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from forge_jobs.runtime.unserved import Unserved
 from forge_jobs.storage.types.process import ProcessRow
 from forge_jobs.storage.types.share import Share
 
@@ -43,3 +44,11 @@ def open_slots(row: ProcessRow, queue: str, shares: Shares) -> int:
     """The slots that a process has open, as it told the store last."""
     share = shares.get((queue, row.info.host_id))
     return row.info.slots.get(queue, 0) if share is None else share.open
+
+
+def unserved_in_words(one: Unserved) -> str:
+    """One thing that nobody serves, in words."""
+    jobs = "1 job waits" if one.jobs == 1 else f"{one.jobs} jobs wait"
+    if one.kind is None:
+        return f"queue {one.queue} has no live worker; {jobs}"
+    return f"kind {one.kind} of queue {one.queue} has no handler in any live worker; {jobs}"

@@ -6,12 +6,19 @@ import dataclasses
 from typing import Any
 
 from forge_jobs.cron_expr import Fire
+from forge_jobs.redact import Secrets
 from forge_jobs.storage.types.schedule import SETTINGS, Schedule, Tick
 
 
-def schedule_view(schedule: Schedule) -> dict[str, Any]:
-    """A schedule for programs."""
+def schedule_view(schedule: Schedule, secrets: Secrets) -> dict[str, Any]:
+    """A schedule for programs, the secrets of its payload hidden."""
     settings = {name: getattr(schedule.settings, name) for name in SETTINGS}
+    settings["payload"] = secrets.value(schedule.settings.kind, settings["payload"])
+    differences = {
+        name: {"declared": declared, "stored": stored} for name, (declared, stored) in schedule.differences.items()
+    }
+    if (payload := differences.get("payload")) is not None:  # the kind may be edited as well, so by the rules of all
+        differences["payload"] = {whose: secrets.value(None, value) for whose, value in payload.items()}
     return {
         "name": schedule.name,
         **settings,
@@ -23,9 +30,7 @@ def schedule_view(schedule: Schedule) -> dict[str, Any]:
         "last_error": schedule.last_error,
         "consecutive_errors": schedule.consecutive_errors,
         "edited": {name: dataclasses.asdict(edit) for name, edit in schedule.edited.items()},
-        "differences": {
-            name: {"declared": declared, "stored": stored} for name, (declared, stored) in schedule.differences.items()
-        },
+        "differences": differences,
         "created_at": schedule.created_at,
         "updated_at": schedule.updated_at,
         "updated_by": schedule.updated_by,

@@ -12,7 +12,7 @@ const SURE_MS = 20_000 // with it, in case something was missed
 const READS: Record<string, string[]> = {
   job: ['jobs', 'job', 'overview', 'queues', 'counts', 'groups', 'kinds'],
   queue: ['queues', 'overview'],
-  worker: ['workers', 'overview'],
+  worker: ['workers', 'overview', 'kinds'],
   schedule: ['schedules', 'ticks'],
   limit: ['limits'],
   banner: ['overview'],

@@ -1,4 +1,6 @@
 // What the API answers, as its OpenAPI document says.
+export type Check = { name: string; verdict: 'ok' | 'warn' | 'fail'; detail: string; remedy: string | null; queue: string | null; kind: string | null }
+export type Findings = { at: string; ok: boolean; checks: Check[] }
 export type Status = 'pending' | 'in_progress' | 'done' | 'failed' | 'dead'
 
 export type JobRow = {
@@ -49,6 +51,7 @@ export type JobDetail = JobRow & {
   payload: string
   payload_bytes: number
   payload_cut: boolean
+  payload_hidden: boolean
   history: HistoryEntry[]
   timeline: JobEvent[]
   traceback: string | null
@@ -61,7 +64,42 @@ export type JobDetail = JobRow & {
 
 export type LogLine = { at: string; attempt: number; fence: number; seq: number; level: string; logger: string; message: string; skipped: number }
 export type Blocker = { code: string; text: string; since: string | null; until: string | null; remedy: string | null }
-export type Kind = { queue: string; kind: string; waiting: number; in_progress: number; dead: number; served: boolean }
+export type Kind = {
+  kind: string
+  description: string
+  declared: boolean
+  executor: string | null
+  rate_limit: string | null
+  paid_by_payload: boolean
+  payload_hidden: boolean
+  served: boolean
+  queues: { queue: string; waiting: number; in_progress: number; dead: number; served: boolean }[]
+  waiting: number
+  in_progress: number
+  dead: number
+  workers: { host_id: string; worker: string; queues: string[] }[]
+  workers_total: number
+}
+export type KindDetail = Kind & {
+  declaration: {
+    executor: string
+    schema: Record<string, unknown> | null
+    queue: string | null
+    cost: number | null
+    max_attempts: number | null
+    timeout_s: number | null
+    max_crashes: number | null
+    bad_payload: string
+    redact: string[]
+    payload_view: string
+  } | null
+  redact: string[]
+  payload_view: 'redacted' | 'hidden'
+  hides_more_than_code: boolean
+  declared_at: string | null
+  declared_by: string | null
+  declared_by_label: string | null
+}
 export type Group = { fingerprint: string; sample: string; count: number; kinds: string[]; queues: string[]; first: string; last: string; ids: string[] }
 export type Act = { id: string; changed: boolean; outcome: string; held_by: string | null }
 export type Preview = { count: number; by_status: Record<string, number>; sample: JobRow[] }
@@ -166,8 +204,8 @@ export type RateLimit = {
   blocked_until: string | null
   changed_at: string | null
   changed_by: string | null
-  kinds?: string[]
-  waiting?: number
+  kinds: string[]
+  waiting: number
 }
 
 export type Worker = {

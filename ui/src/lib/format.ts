@@ -52,5 +52,6 @@ export function bytes(value: number | null | undefined): string {
 
 export function percent(value: number | null | undefined): string {
   if (value == null) return '–'
-  return `${value > 0 && value < 1 ? value.toFixed(1) : Math.round(value)} %`
+  // A tick at 1.5 must not read 2.
+  return `${value > 0 && value < 10 && value % 1 !== 0 ? value.toFixed(1) : Math.round(value)} %`
 }

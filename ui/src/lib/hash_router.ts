@@ -1,5 +1,5 @@
 // The address of a page is the part behind `#`: it works below any path prefix and needs nothing of the server.
-import { useCallback, useMemo, useSyncExternalStore } from 'react'
+import { useMemo, useSyncExternalStore } from 'react'
 
 function read(): string {
   return window.location.hash.slice(1) || '/'
@@ -40,17 +40,39 @@ type Change = Record<string, string | string[] | null>
 export function useParams(): [URLSearchParams, (change: Change, push?: boolean) => void] {
   const search = useHashSearch()
   const params = useMemo(() => new URLSearchParams(search), [search])
-  const change = useCallback((wanted: Change, push = false) => {
-    const [path, query] = read().split('?')
-    const next = new URLSearchParams(query)
-    for (const [name, value] of Object.entries(wanted)) {
-      next.delete(name)
-      for (const one of Array.isArray(value) ? value : [value]) if (one) next.append(name, one)
-    }
-    const text = next.toString()
-    navigate(`${path}${text ? `?${text}` : ''}`, { replace: !push })
-  }, [])
-  return [params, change]
+  return [params, changeParams]
+}
+
+function changeParams(wanted: Change, push = false): void {
+  const [path, query] = read().split('?')
+  const next = new URLSearchParams(query)
+  for (const [name, value] of Object.entries(wanted)) {
+    next.delete(name)
+    for (const one of Array.isArray(value) ? value : [value]) if (one) next.append(name, one)
+  }
+  const text = next.toString()
+  navigate(`${path}${text ? `?${text}` : ''}`, { replace: !push })
+}
+
+/** The job in the drawer beside the page, as the address has it. A page of a job has none. */
+export function useOpenJob(): string | null {
+  const [path, query] = useAddress().split('?')
+  return path!.startsWith('/jobs/') ? null : new URLSearchParams(query).get('job')
+}
+
+/** Shows a job beside the page, or no more. Opening is a step for Back; going on to another one is not. */
+export function openJob(id: string | null): void {
+  const open = new URLSearchParams(read().split('?')[1]).has('job')
+  changeParams({ job: id }, id !== null && !open)
+}
+
+/** For a link to a job: a plain click opens it beside the page, all others do what a browser does. */
+export function peekAt(id: string) {
+  return (event: React.MouseEvent) => {
+    if (event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey || read().startsWith('/jobs/')) return
+    event.preventDefault()
+    openJob(id)
+  }
 }
 
 /** A link to `path` with what is given of `query`. */

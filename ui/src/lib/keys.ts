@@ -24,19 +24,26 @@ document.addEventListener('keydown', (event) => {
   window.clearTimeout(leadTimer)
   const wasLead = lead
   lead = ''
-  for (let i = sets.length - 1; i >= 0; i -= 1) {
-    const act = sets[i]!.current[name]
-    if (act) {
-      event.preventDefault()
-      act(event)
-      return
-    }
+  const act = actOf(name)
+  if (act) {
+    event.preventDefault()
+    act(event)
+    return
   }
   if (event.key === 'g' && !wasLead) {
     lead = 'g'
     leadTimer = window.setTimeout(() => (lead = ''), LEAD_MS)
   }
 })
+
+function actOf(name: string): Act | undefined {
+  return sets.findLast((one) => one.current[name])?.current[name]
+}
+
+/** What a key does, for a button that does the same. */
+export function press(name: string): void {
+  actOf(name)?.(new KeyboardEvent('keydown', { key: name }))
+}
 
 /** These keys act while the component is shown; the newest set goes first. */
 export function useKeys(keys: Keys): void {

@@ -56,6 +56,22 @@ export function ageSeconds(iso: string): number {
 
 const pad = (n: number, width = 2) => String(n).padStart(width, '0')
 
+/** `19:05:07`, with the day before it unless that is today. */
+export function clockOrDay(iso: string): string {
+  const at = new Date(iso)
+  return at.toDateString() === new Date(now()).toDateString() ? clock(at) : local(at)
+}
+
+/** `Europe/Berlin, UTC+1`: what local times are told in. */
+export function zone(): string {
+  const minutes = -new Date().getTimezoneOffset()
+  const hours = Math.trunc(Math.abs(minutes) / 60)
+  const rest = Math.abs(minutes) % 60
+  const offset = minutes ? `UTC${minutes > 0 ? '+' : '−'}${hours}${rest ? `:${pad(rest)}` : ''}` : 'UTC'
+  const name = Intl.DateTimeFormat().resolvedOptions().timeZone
+  return !name || name === 'UTC' ? offset : `${name}, ${offset}`
+}
+
 /** `2026-11-24 19:05:07` in the browser's zone. */
 export function local(at: Date): string {
   return `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())} ${clock(at)}`

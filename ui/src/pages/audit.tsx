@@ -2,7 +2,7 @@ import { useState } from 'react'
 import { useRead } from '../api/queries'
 import type { AuditRow, Page } from '../api/types'
 import { whole } from '../lib/format'
-import { useParams } from '../lib/hash_router'
+import { peekAt, useParams } from '../lib/hash_router'
 import { Button } from '../parts/button'
 import { Dialog } from '../parts/dialog'
 import { Json } from '../parts/json'
@@ -92,7 +92,7 @@ export function Audit() {
 
 function Target({ row }: { row: AuditRow }) {
   return /^[0-9A-HJKMNP-TV-Z]{26}$/.test(row.target) ? (
-    <a className="mono" href={`#/jobs/${row.target}`}>
+    <a className="mono" href={`#/jobs/${row.target}`} onClick={peekAt(row.target)}>
       {row.target}
     </a>
   ) : (

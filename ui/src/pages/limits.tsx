@@ -29,7 +29,8 @@ export function Limits() {
     { id: 'state', head: 'State', cell: (limit) => <State limit={limit} /> },
     { id: 'tokens', head: 'Tokens', cell: (limit) => <Tokens limit={limit} /> },
     { id: 'refill', head: 'Refill', right: true, cell: (limit) => refill(limit) },
-    { id: 'kinds', head: 'Kinds', grow: true, hide: 'middle', cell: (limit) => <span className="soft"><Text>{limit.per_key ? 'a bucket for each key' : (limit.kinds?.join(', ') ?? '')}</Text></span> },
+    { id: 'kinds', head: 'Kinds', grow: true, hide: 'middle', cell: (limit) => <span className="soft"><UsedBy limit={limit} /></span> },
+    { id: 'waiting', head: 'Waiting', right: true, cell: (limit) => <span className={limit.waiting ? 'num' : 'num faint'}>{compact(limit.waiting)}</span> },
     {
       id: 'changed',
       head: 'Changed',
@@ -79,6 +80,16 @@ export function Limits() {
       {asked?.what === 'drain' && <Drain limit={asked.limit} close={() => setAsked(null)} />}
     </>
   )
+}
+
+function UsedBy({ limit }: { limit: RateLimit }) {
+  if (limit.kinds.length === 0) return limit.per_key ? 'a bucket for each key' : null
+  return limit.kinds.map((kind, at) => (
+    <span key={kind}>
+      {at > 0 && ', '}
+      <a href={`#/kinds/${encodeURIComponent(kind)}`}><Text>{kind}</Text></a>
+    </span>
+  ))
 }
 
 function refill(limit: RateLimit): React.ReactNode {

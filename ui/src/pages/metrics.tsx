@@ -2,8 +2,9 @@ import { useMemo } from 'react'
 import { useQueues, useWorkers } from '../api/queries'
 import { timesOf, useSeries, valuesOf, type Part } from '../api/series'
 import type { Line } from '../api/types'
-import { bytes, compact, milliseconds, percent } from '../lib/format'
+import { bytes, compact, duration, milliseconds, percent } from '../lib/format'
 import { useParams } from '../lib/hash_router'
+import { heading } from '../lib/text'
 import { useWindow, type Window } from '../lib/range'
 import { BYTES, Chart, MILLISECONDS, type Series } from '../parts/chart'
 import { JobCharts } from '../parts/job_charts'
@@ -90,7 +91,7 @@ function label(name: string, index: number, hosts: string[], names: Map<string, 
   return twice ? `${name} …${hosts[index]!.slice(-4)}` : name.length > 20 ? `…${name.slice(-8)}` : name
 }
 
-const FORMATS: Record<string, (value: number | null) => string> = { bytes, '%': percent, ms: milliseconds }
+const FORMATS: Record<string, (value: number | null) => string> = { bytes, '%': percent, ms: milliseconds, s: duration }
 const TITLES: Record<string, string> = {
   db_size_bytes: 'Size',
   wal_bytes: 'Write-ahead log',
@@ -99,6 +100,10 @@ const TITLES: Record<string, string> = {
   our_connections: 'Connections of forge-jobs',
   connections_used_pct: 'Connections used',
   dead_tuples: 'Dead tuples',
+  checkpoint_age_s: 'Age of the last checkpoint',
+  active_connections: 'Connections at work',
+  oldest_transaction_s: 'Oldest transaction',
+  notify_queue_pct: 'Notify queue used',
 }
 
 export function StoreCharts({ window, zoom }: Zoomed) {
@@ -113,7 +118,7 @@ export function StoreCharts({ window, zoom }: Zoomed) {
             .map((line: Line) => (
               <Chart
                 key={line.metric}
-                title={TITLES[line.metric] ?? line.metric.replaceAll('_', ' ')}
+                title={TITLES[line.metric] ?? heading(line.metric)}
                 times={times}
                 format={FORMATS[line.unit] ?? compact}
                 units={line.unit === 'bytes' ? BYTES : undefined}

@@ -1,11 +1,13 @@
 import { useQueryClient } from '@tanstack/react-query'
 import { useState } from 'react'
 import { post, Problem } from '../api/client'
-import { useKinds, useQueues } from '../api/queries'
+import { useKind, useKinds, useQueues } from '../api/queries'
 import { navigate } from '../lib/hash_router'
+import { sketch } from '../lib/sketch'
 import { Button } from '../parts/button'
 import { Dialog } from '../parts/dialog'
 import { Field } from '../parts/field'
+import { Json } from '../parts/json'
 import { ProblemLine } from '../parts/states'
 import { say } from '../parts/toast'
 
@@ -34,7 +36,10 @@ export function NewJob({ close }: { close: () => void }) {
   const [busy, setBusy] = useState(false)
   const [failed, setFailed] = useState<Problem | null>(null)
   const fault = jsonFault(payload)
-  const usual = kinds.find((one) => one.kind === kind)?.queue
+  const known = kinds.find((one) => one.kind === kind.trim())
+  const detail = useKind(kind.trim(), known?.declared === true).data
+  const schema = known?.declared ? detail?.declaration?.schema : null
+  const usual = known?.queues[0]?.queue ?? detail?.declaration?.queue
 
   async function add() {
     setBusy(true)
@@ -70,8 +75,8 @@ export function NewJob({ close }: { close: () => void }) {
           <Field label="Kind" bad={failed?.field === 'kind' ? failed.detail : null}>
             <input type="text" list="kinds" required value={kind} autoFocus autoComplete="off" onChange={(event) => setKind(event.target.value)} />
             <datalist id="kinds">
-              {[...new Set(kinds.map((one) => one.kind))].map((one) => (
-                <option key={one} value={one} />
+              {kinds.map((one) => (
+                <option key={one.kind} value={one.kind} />
               ))}
             </datalist>
           </Field>
@@ -86,6 +91,13 @@ export function NewJob({ close }: { close: () => void }) {
           <Field label="Payload" whole bad={fault}>
             <textarea rows={8} value={payload} spellCheck={false} onChange={(event) => setPayload(event.target.value)} />
           </Field>
+          {schema && Object.keys(schema).length > 0 && (
+            <details className="field whole">
+              <summary>What {kind.trim()} takes</summary>
+              <Json text={JSON.stringify(schema)} />
+              <Button onClick={() => setPayload(sketch(schema))}>Begin with what it requires</Button>
+            </details>
+          )}
           <Field label="Delay, s" note="empty: at once">
             <input type="number" min="0" step="any" value={delay} onChange={(event) => setDelay(event.target.value)} />
           </Field>

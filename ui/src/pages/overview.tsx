@@ -1,7 +1,7 @@
 import { useOverview, useRead } from '../api/queries'
 import type { Banner, JobRow, Overview as OverviewAnswer, Page, Queue } from '../api/types'
 import { compact, duration, whole } from '../lib/format'
-import { address, navigate } from '../lib/hash_router'
+import { address, navigate, openJob } from '../lib/hash_router'
 import { useWindow } from '../lib/range'
 import { Icon } from '../parts/icons'
 import { JobCharts } from '../parts/job_charts'
@@ -11,6 +11,7 @@ import { Loaded } from '../parts/states'
 import { Table, type Column } from '../parts/table'
 import { Text } from '../parts/text'
 import { Age } from '../parts/time'
+import { Health } from './health'
 import { JobLink } from './jobs/columns'
 import { QueueState } from './queues/queue_state'
 
@@ -33,6 +34,7 @@ export function Overview() {
       <JobCharts window={window} zoom={(fromS, toS) => setWindow({ fromS, toS })} />
       {read.data && <QueueStrip queues={read.data.queues} />}
       <Running />
+      <Health />
     </>
   )
 }
@@ -143,7 +145,7 @@ function Running() {
   const rows = read.data.items.toSorted((a, b) => (a.started_at ?? '').localeCompare(b.started_at ?? ''))
   return (
     <section className="panel block" aria-label="Running jobs">
-      <Table label="Running jobs" columns={RUNNING} rows={rows} keyOf={(job) => job.id} open={(job) => navigate(`/jobs/${job.id}`)} />
+      <Table label="Running jobs" columns={RUNNING} rows={rows} keyOf={(job) => job.id} open={(job) => openJob(job.id)} jobs />
       {(read.data.total ?? 0) > rows.length && (
         <p className="below">
           <a href="#/jobs?status=in_progress">All {whole(read.data.total)} running jobs</a>

@@ -4,6 +4,8 @@ import { Dead } from './jobs/dead'
 import { JobPage } from './jobs/job'
 import { Jobs } from './jobs/jobs'
 import { Retries, Scheduled } from './jobs/waiting'
+import { KindPage } from './kinds/kind'
+import { Kinds } from './kinds/kinds'
 import { Limits } from './limits'
 import { Metrics } from './metrics'
 import { Overview } from './overview'
@@ -35,6 +37,8 @@ export const PAGES: { path: string; render: (params: Params) => ReactNode }[] = 
   { path: '/dead', render: () => <Dead /> },
   { path: '/queues', render: () => <Queues /> },
   { path: '/queues/:name', render: (params) => <QueuePage key={named(params)} name={named(params)} /> },
+  { path: '/kinds', render: () => <Kinds /> },
+  { path: '/kinds/:name', render: (params) => <KindPage key={named(params)} name={named(params)} /> },
   { path: '/limits', render: () => <Limits /> },
   { path: '/workers', render: () => <Workers /> },
   { path: '/schedules', render: () => <Schedules /> },

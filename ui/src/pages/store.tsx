@@ -1,10 +1,12 @@
 import { useQueryClient } from '@tanstack/react-query'
 import { useState } from 'react'
 import { post } from '../api/client'
-import { useMay, useOverview, useRead } from '../api/queries'
+import { useMay, useOverview, useRead, useWorkers } from '../api/queries'
 import type { StoreInfo } from '../api/types'
-import { bytes, percent, whole } from '../lib/format'
+import { bytes, duration, milliseconds, percent, whole } from '../lib/format'
 import { useWindow } from '../lib/range'
+import { heading } from '../lib/text'
+import { now, useSecond } from '../lib/time'
 import { Badge } from '../parts/badge'
 import { Button } from '../parts/button'
 import { Confirm } from '../parts/dialog'
@@ -12,8 +14,9 @@ import { PageHead } from '../parts/page_head'
 import { RangeBar } from '../parts/range_bar'
 import { Loaded } from '../parts/states'
 import { Text } from '../parts/text'
-import { Time } from '../parts/time'
+import { Countdown } from '../parts/time'
 import { say } from '../parts/toast'
+import { Findings } from './findings'
 import { StoreCharts } from './metrics'
 import { Banners } from './overview'
 
@@ -27,6 +30,7 @@ export function Store() {
     <>
       <PageHead title="Store">{admin && <Button onClick={() => setAsked(true)}>Clean up now</Button>}</PageHead>
       <Banners banners={banners.filter((banner) => banner.queue === null)} />
+      <Findings />
       <Loaded read={read}>{(store) => <Shown store={store} />}</Loaded>
       <div className="block-head">
         <h2>Over time</h2>
@@ -39,19 +43,20 @@ export function Store() {
 }
 
 function Shown({ store }: { store: StoreInfo }) {
+  const names = new Map(useWorkers().data?.items.map((worker) => [worker.host_id, worker.worker]))
   const facts: [string, React.ReactNode][] = [
     ['Backend', `${store.backend} ${store.version}`],
     ['Where', <span className="mono"><Text>{store.url}</Text></span>],
     ['Durability', store.durability ?? '–'],
-    ['Schema', store.pending_migrations.length ? <span className="warn">{store.schema_version}, to migrate: <Text>{store.pending_migrations.join(', ')}</Text></span> : `${store.schema_version}, up to date`],
+    ['Schema version', store.pending_migrations.length ? <span className="warn">{store.schema_version}, to migrate: <Text>{store.pending_migrations.join(', ')}</Text></span> : `${store.schema_version}, up to date`],
     ...Object.entries(store.settings)
       .filter(([name]) => !SAID.has(name))
-      .map(([name, value]): [string, React.ReactNode] => [NAMES[name] ?? heading(name), <Text>{setting(name, value)}</Text>]),
+      .map(([name, value]): [string, React.ReactNode] => [NAMES[name] ?? heading(name.replace(/_bytes$/, '')), <Text>{setting(name, value, store.settings)}</Text>]),
   ]
   return (
     <div className="two">
       <section className="panel facts-panel" aria-label="Facts">
-        <dl className="facts">
+        <dl className="facts wide">
           {facts.map(([name, value]) => (
             <div key={name}>
               <dt>{name}</dt>
@@ -63,7 +68,7 @@ function Shown({ store }: { store: StoreInfo }) {
       <section className="panel" aria-label="Background loops">
         <header className="panel-head">
           <h2>Background loops</h2>
-          <span className="faint">who runs each, for the whole cluster</span>
+          <span className="faint">one worker runs each for all</span>
         </header>
         {store.leases.length === 0 ? (
           <p className="panel-text faint">No worker runs them: nothing is cleaned up, revived or scheduled.</p>
@@ -72,10 +77,10 @@ function Shown({ store }: { store: StoreInfo }) {
             {store.leases.map((lease) => (
               <li key={lease.name}>
                 <b>{lease.name}</b>
-                <span className="mono faint cut">
-                  <Text>{lease.holder}</Text>
-                </span>
-                {Date.parse(lease.expires_at) < Date.now() ? <Badge tone="bad">expired</Badge> : <span className="faint">renewed, lasts <Time at={lease.expires_at} /></span>}
+                <a className="cut" href="#/workers" title={lease.holder}>
+                  <Text>{names.get(lease.holder) ?? `…${lease.holder.slice(-8)}`}</Text>
+                </a>
+                <Lease expires={lease.expires_at} />
               </li>
             ))}
           </ul>
@@ -85,24 +90,45 @@ function Shown({ store }: { store: StoreInfo }) {
   )
 }
 
-// Told above already.
-const SAID = new Set(['sqlite_version', 'server_version', 'path'])
+/** Held until then; an old one says that its worker is gone and that no other has taken over yet. */
+function Lease({ expires }: { expires: string }) {
+  useSecond()
+  return Date.parse(expires) < now() ? (
+    <Badge tone="bad" mark="bang">
+      expired
+    </Badge>
+  ) : (
+    <span className="faint">
+      held for <Countdown until={expires} />
+    </span>
+  )
+}
+
+// Told above or beside it already.
+const SAID = new Set(['sqlite_version', 'server_version', 'path', 'place', 'free_disk_pct'])
 const NAMES: Record<string, string> = {
   db_size_bytes: 'Size',
   wal_bytes: 'Write-ahead log',
   free_disk_bytes: 'Free disk',
-  free_disk_pct: 'Free disk, part',
-  wal_reset_safe: 'Fixed SQLite',
+  schema: 'Schema',
+  jobs_bytes: 'Table of jobs',
+  checkpoint_age_s: 'Last checkpoint',
+  oldest_transaction_s: 'Oldest transaction',
+  clock_ahead_of_host_ms: 'Clock ahead of here',
+  notify_queue_pct: 'Notify queue used',
+  listens: 'Listens',
+  pooled: 'Behind a pooler',
+  fsync: 'fsync',
+  wal_reset_safe: 'Has WAL reset fix',
   wal_reset_defence: 'Checkpoints',
 }
 
-function heading(name: string): string {
-  const words = name.replace(/_bytes$/, '').replaceAll('_', ' ')
-  return words.charAt(0).toUpperCase() + words.slice(1)
-}
-
-function setting(name: string, value: unknown): string {
+function setting(name: string, value: unknown, all: StoreInfo['settings']): string {
   if (value === null || value === undefined) return '–'
+  if (name === 'free_disk_bytes' && typeof value === 'number') return `${bytes(value)}, ${percent(all.free_disk_pct as number | null)}`
+  if (typeof value === 'number' && name === 'checkpoint_age_s') return `${duration(value)} ago`
+  if (typeof value === 'number' && name.endsWith('_s')) return duration(value)
+  if (typeof value === 'number' && name.endsWith('_ms')) return value < 0 ? `−${milliseconds(-value)}` : milliseconds(value)
   if (typeof value === 'boolean') return value ? 'yes' : 'no'
   if (typeof value === 'number' && name.endsWith('_pct')) return percent(value)
   if (typeof value === 'number') return name.endsWith('_bytes') || name.endsWith('size') ? bytes(value) : whole(value)

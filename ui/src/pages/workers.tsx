@@ -1,9 +1,9 @@
 import { useQueryClient } from '@tanstack/react-query'
 import { useState } from 'react'
 import { path, post } from '../api/client'
-import { useMay, useWorkers } from '../api/queries'
+import { useMay, useRead, useWorkers } from '../api/queries'
 import { timesOf, useSeries, valuesOf } from '../api/series'
-import type { Unserved, Worker } from '../api/types'
+import type { JobRow, Page, Unserved, Worker } from '../api/types'
 import { bytes, milliseconds, percent, whole } from '../lib/format'
 import { counted } from '../lib/text'
 import { now } from '../lib/time'
@@ -127,18 +127,7 @@ function WorkerCard({ worker }: { worker: Worker }) {
           )
         })}
       </ul>
-      {running.length > 0 && (
-        <details>
-          <summary>{counted(running.length, 'running job')}</summary>
-          <ul className="running">
-            {running.map(([slot, id]) => (
-              <li key={slot}>
-                <JobLink id={id} />
-              </li>
-            ))}
-          </ul>
-        </details>
-      )}
+      {running.length > 0 && <Running hostId={worker.host_id} count={running.length} />}
       <details>
         <summary>{counted(worker.kinds.length, 'kind')}</summary>
         <p className="kinds mono">
@@ -147,6 +136,31 @@ function WorkerCard({ worker }: { worker: Worker }) {
       </details>
       <Acts worker={worker} />
     </li>
+  )
+}
+
+const RUNNING_SHOWN = 100
+
+/** What it runs now, longest first; read once somebody wants to see it. */
+function Running({ hostId, count }: { hostId: string; count: number }) {
+  const [open, setOpen] = useState(false)
+  const read = useRead<Page<JobRow>>(['jobs', 'of', hostId], 'jobs', { process: hostId, status: ['in_progress'], limit: RUNNING_SHOWN }, { enabled: open })
+  const jobs = read.data?.items.toSorted((a, b) => (a.started_at ?? '').localeCompare(b.started_at ?? '')) ?? []
+  return (
+    <details onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary>{counted(count, 'running job')}</summary>
+      <ul className="running">
+        {jobs.map((job) => (
+          <li key={job.id}>
+            <JobLink id={job.id} short />
+            <span className="cut">
+              <Text>{job.kind}</Text>
+            </span>
+            <Age since={job.started_at} />
+          </li>
+        ))}
+      </ul>
+    </details>
   )
 }
 

@@ -70,7 +70,7 @@ export function Chart({ title, times, series, format, units, group, zoom, height
         width: element.clientWidth,
         height,
         legend: { show: false },
-        padding: [8, 20, 0, 0],
+        padding: [8, 24, 0, 0],
         cursor: {
           lock: true, // a click pins the crosshair, another or Escape lets it go
           sync: group ? { key: group, setSeries: false } : undefined,
@@ -80,7 +80,7 @@ export function Chart({ title, times, series, format, units, group, zoom, height
         select: { show: true, left: 0, top: 0, width: 0, height: 0 },
         scales: { x: { time: true }, y: { range: () => [0, top.current.at(-1)!] } },
         axes: [
-          { ...axis, grid: { show: false }, size: 26, space: 72, values: (u, splits) => splits.map((s) => xLabel(s, u.scales.x!.max! - u.scales.x!.min!)) },
+          { ...axis, grid: { show: false }, size: 26, splits: (u, _, from, to) => timeTicks(from, to, u.bbox.width / devicePixelRatio), values: (u, splits) => splits.map((s) => xLabel(s, u.scales.x!.max! - u.scales.x!.min!)) },
           { ...axis, size: 58, splits: () => top.current, values: (_, splits) => splits.map((v) => latest.current.format(v)) },
         ],
         series: [
@@ -91,7 +91,7 @@ export function Chart({ title, times, series, format, units, group, zoom, height
             width: 1.5,
             dash: one.dash ? [4, 3] : undefined,
             fill: one.fill ? `${palette[one.colour - 1]}1f` : undefined,
-            points: { show: times.length < 2 },
+            points: { show: false, size: 5, fill: palette[one.colour - 1], filter: (u: uPlot, i: number) => lonely(u.data[i]!) },
             spanGaps: false,
           })),
         ],
@@ -123,6 +123,7 @@ export function Chart({ title, times, series, format, units, group, zoom, height
       watch.disconnect()
       made.destroy()
       plot.current = null
+      setAt(null) // else a chart that is empty now would keep Escape from the others
     }
   }, [shape, height])
 
@@ -182,6 +183,11 @@ export function Chart({ title, times, series, format, units, group, zoom, height
   )
 }
 
+/** Values between gaps: no line leads to them, so they are drawn as points. */
+function lonely(values: uPlot.AlignedData[number]): number[] {
+  return Array.from(values.keys()).filter((i) => values[i] != null && values[i - 1] == null && values[i + 1] == null)
+}
+
 function together(one: uPlot, group: string | undefined): uPlot[] {
   return group ? uPlot.sync(group).plots : [one]
 }
@@ -191,6 +197,23 @@ function unpin(plots: uPlot[]): void {
     ;(one.cursor as { _lock?: boolean })._lock = false // uPlot has a switch for it, but only a click turns it
     one.setCursor({ left: -10, top: -10 })
   }
+}
+
+const STEPS_S = [5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800]
+const MOST_TIMES = 7
+const LABEL_PX = 62
+
+/** Both ends, and between them round local times that leave room: seven at most. */
+export function timeTicks(from: number, to: number, widthPx: number): number[] {
+  const span = to - from
+  if (!(span > 0) || widthPx <= 0) return [from]
+  const most = Math.max(1, Math.min(MOST_TIMES - 2, Math.floor(widthPx / LABEL_PX) - 2))
+  const step = STEPS_S.find((one) => span / one <= most + 1) ?? STEPS_S.at(-1)! * Math.ceil(span / STEPS_S.at(-1)! / most)
+  const shift = new Date(to * 1000).getTimezoneOffset() * 60
+  const room = (LABEL_PX / widthPx) * span
+  const inner: number[] = []
+  for (let at = Math.ceil((from - shift) / step) * step + shift; at < to - room; at += step) if (at > from + room) inner.push(at)
+  return [from, ...inner.slice(0, MOST_TIMES - 2), to]
 }
 
 function xLabel(seconds: number, span: number): string {

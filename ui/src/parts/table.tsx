@@ -1,5 +1,7 @@
 import { useEffect, useRef, useState } from 'react'
+import { useOpenJob } from '../lib/hash_router'
 import { useKeys, type Keys } from '../lib/keys'
+import { tellPlace } from './place'
 
 export type Column<R> = {
   id: string
@@ -19,26 +21,44 @@ type Props<R> = {
   rows: readonly R[]
   keyOf: (row: R) => string
   open?: (row: R) => void
+  /** The rows are jobs by their ids: the one in the drawer is the cursor, and moving on opens the next one there. */
+  jobs?: boolean
   dimmed?: (row: R) => boolean
   selection?: { chosen: ReadonlySet<string>; choose: (keys: ReadonlySet<string>) => void }
   keys?: (row: R) => Keys
 }
 
-/** Rows with a cursor (`j k`, Enter), and check boxes if they can be chosen (`x`, with Shift from the last one on). */
-export function Table<R>({ label, columns, rows, keyOf, open, dimmed, selection, keys }: Props<R>) {
+const PRESSABLE = 'a, button, summary'
+
+/** Rows with a cursor (`j k`, Enter or `o`), and check boxes if they can be chosen (`x`, with Shift from the last one on). */
+export function Table<R>({ label, columns, rows, keyOf, open, jobs, dimmed, selection, keys }: Props<R>) {
   const [cursor, setCursor] = useState<string | null>(null)
   const body = useRef<HTMLTableSectionElement>(null)
   const lastChosen = useRef<string | null>(null)
+  const openJob = useOpenJob()
+  const opened = jobs ? openJob : null
   const at = rows.findIndex((row) => keyOf(row) === cursor)
   const current = rows[at]
+  const before = opened && opened === cursor && rows[at - 1] ? keyOf(rows[at - 1]!) : null
+  const after = opened && opened === cursor && rows[at + 1] ? keyOf(rows[at + 1]!) : null
 
   useEffect(() => {
     if (cursor) body.current?.querySelector(`[data-key="${CSS.escape(cursor)}"]`)?.scrollIntoView({ block: 'nearest' })
   }, [cursor])
 
+  const isHere = opened !== null && rows.some((row) => keyOf(row) === opened)
+  useEffect(() => {
+    if (isHere) setCursor(opened)
+  }, [isHere, opened])
+  useEffect(() => {
+    if (isHere) return tellPlace({ at: at + 1, of: rows.length, before, after })
+  }, [isHere, at, rows.length, before, after])
+
   function move(by: number) {
     const next = rows[Math.min(rows.length - 1, Math.max(0, at + by))]
-    if (next) setCursor(keyOf(next))
+    if (!next) return
+    setCursor(keyOf(next))
+    if (opened && next !== current) open?.(next)
   }
 
   function toggle(key: string, range: boolean) {
@@ -56,7 +76,15 @@ export function Table<R>({ label, columns, rows, keyOf, open, dimmed, selection,
   useKeys({
     j: () => move(1),
     k: () => move(-1),
-    ...(current && open ? { Enter: (event) => !(event.target instanceof HTMLAnchorElement || event.target instanceof HTMLButtonElement) ? open(current) : (event.target as HTMLElement).click() } : {}),
+    ...(current && open
+      ? {
+          o: () => open(current),
+          Enter: (event) => {
+            const pressed = event.target instanceof Element ? event.target.closest<HTMLElement>(PRESSABLE) : null
+            pressed ? pressed.click() : open(current)
+          },
+        }
+      : {}),
     ...(current && selection ? { x: () => toggle(keyOf(current), false) } : {}),
     ...(current && keys ? keys(current) : {}),
   })

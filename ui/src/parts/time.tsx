@@ -1,13 +1,14 @@
 import { duration } from '../lib/format'
-import { absolute, ageSeconds, now, relative, useSecond } from '../lib/time'
+import { absolute, ageSeconds, clockOrDay, now, relative, useSecond } from '../lib/time'
 
-/** Relative, ticking; absolute in local time and UTC on hover, focus and for screen readers. */
-export function Time({ at, none = '–' }: { at: string | null | undefined; none?: string }) {
+/** Relative, ticking; absolute in local time and UTC on hover and for screen readers. `exact`: local time beside it. */
+export function Time({ at, none = '–', exact }: { at: string | null | undefined; none?: string; exact?: boolean }) {
   useSecond()
   if (!at) return <span className="faint">{none}</span>
   return (
     <time className="num" dateTime={at} title={absolute(at)}>
       {relative(at)}
+      {exact && <span className="exact">{clockOrDay(at)}</span>}
     </time>
   )
 }

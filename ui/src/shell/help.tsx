@@ -6,7 +6,8 @@ export function Help({ close, operate }: { close: () => void; operate: boolean }
     ['Ctrl K', 'Go to a page, queue, kind or job'],
     ['/', 'Search jobs'],
     ['j k', 'Next row, row before'],
-    ['Enter', 'Open the row'],
+    ['Enter o', 'Open the row, a job beside its list'],
+    ['f', 'The open job as a page'],
     ...(operate
       ? ([
           ['x', 'Select the row'],

@@ -13,6 +13,7 @@ export const PLACES: Place[] = [
   { path: '/retries', name: 'Retries', icon: 'retries', letter: 'r', group: 0, count: (c) => c.failed, tone: 'warn' },
   { path: '/dead', name: 'Dead', icon: 'dead', letter: 'd', group: 0, count: (c) => c.dead, tone: 'bad' },
   { path: '/queues', name: 'Queues', icon: 'queues', letter: 'q', group: 1 },
+  { path: '/kinds', name: 'Kinds', icon: 'kinds', letter: 'k', group: 1 },
   { path: '/limits', name: 'Limits', icon: 'limits', letter: 'l', group: 1 },
   { path: '/workers', name: 'Workers', icon: 'workers', letter: 'w', group: 1 },
   { path: '/schedules', name: 'Schedules', icon: 'schedules', letter: 'c', group: 1 },

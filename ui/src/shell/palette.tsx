@@ -26,7 +26,7 @@ export function Palette({ close }: { close: () => void }) {
   const all: Target[] = [
     ...PLACES.filter((place) => admin || !place.admin).map((place) => ({ key: place.path, name: place.name, what: 'page', icon: place.icon, to: place.path })),
     ...queues.map((queue) => ({ key: `q ${queue.name}`, name: queue.name, what: 'queue', icon: 'queues' as const, to: `/queues/${encodeURIComponent(queue.name)}` })),
-    ...[...new Set(kinds.map((one) => one.kind))].map((kind) => ({ key: `k ${kind}`, name: kind, what: 'kind', icon: 'jobs' as const, to: address('/jobs', { q: `kind:${quoted(kind)}` }) })),
+    ...kinds.map(({ kind }) => ({ key: `k ${kind}`, name: kind, what: 'kind', icon: 'jobs' as const, to: address('/jobs', { q: `kind:${quoted(kind)}` }) })),
   ]
   const found = all.filter((one) => one.name.toLowerCase().includes(word)).slice(0, SHOWN)
   if (JOB_ID.test(wanted.trim())) {

@@ -1,4 +1,4 @@
-import { useEffect, useState } from 'react'
+import { useEffect, useLayoutEffect, useState } from 'react'
 import { useLocation } from 'wouter'
 import { post } from '../api/client'
 import { useLiveState } from '../api/live'
@@ -7,11 +7,13 @@ import type { Me } from '../api/types'
 import { duration } from '../lib/format'
 import { navigate } from '../lib/hash_router'
 import { useKeys } from '../lib/keys'
+import { title } from '../lib/title'
 import { setTheme, useTheme, type Theme } from '../lib/theme'
-import { useSecond } from '../lib/time'
+import { useSecond, zone } from '../lib/time'
 import { Button } from '../parts/button'
 import { Icon } from '../parts/icons'
 import { sayProblem } from '../parts/toast'
+import { JobDrawer } from '../pages/jobs/drawer'
 import { NewJob } from '../pages/new_job'
 import { Help } from './help'
 import { Nav, PLACES } from './nav'
@@ -29,21 +31,21 @@ export function Shell({ me, leave, children }: Props) {
   useKeys({
     'Ctrl-K': () => setFront(front === 'palette' ? null : 'palette'),
     '?': () => setFront('help'),
-    Escape: () => setMenu(false),
     '/': () => {
       const field = document.querySelector<HTMLInputElement>('[data-search]')
       if (field) field.focus()
       else navigate('/jobs?focus=1')
     },
+    ...(menu ? { Escape: () => setMenu(false) } : {}),
     ...(operate ? { n: () => setFront('new') } : {}),
     ...Object.fromEntries(PLACES.map((place) => [`g ${place.letter}`, () => navigate(place.path)])),
   })
 
-  useEffect(() => {
-    const place = PLACES.find((one) => (one.path === '/' ? here === '/' : here.startsWith(one.path)))
-    document.title = place ? `${place.name} · forge-jobs` : 'forge-jobs'
-    window.scrollTo(0, 0)
+  // Before the effects of what the page shows, which may know a better name.
+  useLayoutEffect(() => {
+    document.title = title(PLACES.find((one) => (one.path === '/' ? here === '/' : here.startsWith(one.path)))?.name)
   }, [here])
+  useEffect(() => void window.scrollTo(0, 0), [here])
 
   return (
     <div className={`shell ${menu ? 'menu-open' : ''}`}>
@@ -63,6 +65,9 @@ export function Shell({ me, leave, children }: Props) {
           <ThemeChoice />
           <p className="faint cut" title={`${me.name}, ${me.role}`}>
             {me.name} · {me.read_only ? 'read-only' : me.role}
+          </p>
+          <p className="faint" title="Times are local; hover over one for UTC">
+            {zone()}
           </p>
           {me.login && (
             <Button tone="quiet" icon="out" onClick={() => void post('logout').then(leave, sayProblem)}>
@@ -101,6 +106,7 @@ export function Shell({ me, leave, children }: Props) {
           {children}
         </main>
       </div>
+      <JobDrawer />
       {front === 'palette' && <Palette close={close} />}
       {front === 'help' && <Help close={close} operate={operate} />}
       {front === 'new' && <NewJob close={close} />}

@@ -96,9 +96,11 @@ class Progress(Shown):
 
 class JobDetail(JobRow):
     """Everything about one job. `payload` is JSON as text, so that large numbers stay what they are; beyond 64 KiB it
-    is cut, and `payload_bytes` tells how long it is."""
+    is cut, `payload_bytes` tells how long it is, and `/jobs/{id}/payload` gives all of it. `payload_hidden`: its kind
+    hides payloads and errors."""
 
     payload: str
+    payload_hidden: bool
     payload_bytes: int
     payload_cut: bool
     history: list[HistoryEntry]
@@ -147,17 +149,6 @@ class JobGroup(Shown):
     first: datetime
     last: datetime
     ids: list[str]
-
-
-class KindRow(Shown):
-    """A kind of a queue. `served`: a live worker of the queue has a handler for it."""
-
-    queue: str
-    kind: str
-    waiting: int
-    in_progress: int
-    dead: int
-    served: bool
 
 
 class EnqueueBody(Given):

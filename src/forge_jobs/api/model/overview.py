@@ -134,6 +134,26 @@ class LeaseInfo(Shown):
     expires_at: datetime
 
 
+class Check(Shown):
+    """One thing that was looked at. `remedy` says what to do, where something should be done; `queue` and `kind` name
+    what it is about, where it is one of them."""
+
+    name: str
+    verdict: Literal["ok", "warn", "fail"]
+    detail: str
+    remedy: str | None
+    queue: str | None
+    kind: str | None
+
+
+class Findings(Shown):
+    """What `forge-jobs doctor` finds; at most ten seconds old. `ok`: nothing fails."""
+
+    at: datetime
+    ok: bool
+    checks: list[Check]
+
+
 class Me(Shown):
     """The caller. `queues`: the only ones that it sees. `read_only`: the server changes nothing for anybody."""
 

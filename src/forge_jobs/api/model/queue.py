@@ -255,7 +255,9 @@ class Fires(Shown):
 
 
 class RateLimit(Shown):
-    """A token bucket as it is now. `etag`: for `If-Match` of a change; it is of capacity and refill."""
+    """A token bucket as it is now. `kinds` have handlers that take from it whatever their payload, as code declares;
+    `waiting` jobs of theirs wait for whatever reason. Where counting takes long, it is a few seconds old. `etag`: for
+    `If-Match` of a change; it is of capacity and refill."""
 
     scope: str
     capacity: float
@@ -267,6 +269,8 @@ class RateLimit(Shown):
     changed_at: datetime | None
     changed_by: str | None
     etag: str
+    kinds: list[str]
+    waiting: int
 
 
 class CleanupBody(Given):

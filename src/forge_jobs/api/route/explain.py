@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from forge_jobs.api.answer import Json
-from forge_jobs.api.call import Caller
+from forge_jobs.api.call import Call, Caller
 from forge_jobs.api.endpoint import api_router, endpoint
 from forge_jobs.api.identity import Role
 from forge_jobs.api.model.common import Shown
@@ -38,8 +38,9 @@ class Explanation(Shown):
 @endpoint(router, "GET", "/jobs/{id:job}/explain", role=Role.READ, answer=Explanation, tag="jobs")
 async def explain_job(call: Caller, id: str) -> Json:
     """Why a job does not run at the moment; `ready` if the next claim takes it."""
-    job_id = (await find_job(call, id)).row.id
-    return _shown(await call.storage.jobs.explain(job_id, stale_after=call.config.stale_after))
+    job = (await find_job(call, id)).row
+    blockers = await call.storage.jobs.explain(job.id, stale_after=call.config.stale_after)
+    return await _shown(call, blockers, job.kind)
 
 
 @endpoint(router, "GET", "/queues/{name}/explain", role=Role.READ, answer=Explanation, tag="queues")
@@ -47,15 +48,16 @@ async def explain_queue(call: Caller, name: str) -> Json:
     """Why nothing of a queue runs."""
     if await call.storage.queues.get(call.see_queue(name)) is None:
         raise NotFound(f"there is no queue {name[:128]!r}")
-    return _shown(await call.storage.queues.explain(name, stale_after=call.config.stale_after))
+    return await _shown(call, await call.storage.queues.explain(name, stale_after=call.config.stale_after))
 
 
 @endpoint(router, "GET", "/schedules/{name}/explain", role=Role.READ, answer=Explanation, tag="schedules")
 async def explain_schedule(call: Caller, name: str) -> Json:
     """Why a schedule does not fire."""
     await find_schedule(call, name)
-    return _shown(await call.storage.schedules.explain(name, stale_after=call.config.stale_after))
+    return await _shown(call, await call.storage.schedules.explain(name, stale_after=call.config.stale_after))
 
 
-def _shown(blockers: Sequence[Blocker]) -> Json:
-    return Json({"items": [blocker_view(blocker) for blocker in blockers]})
+async def _shown(call: Call, blockers: Sequence[Blocker], kind: str = "") -> Json:
+    secrets = await call.secrets()
+    return Json({"items": [blocker_view(blocker, secrets, kind) for blocker in blockers]})

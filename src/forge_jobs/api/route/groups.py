@@ -1,4 +1,4 @@
-"""`/jobs/groups` and `/kinds`: jobs by how they ended, and by what they are."""
+"""`/jobs/groups`: jobs by how they ended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from forge_jobs.api.call import Caller
 from forge_jobs.api.endpoint import api_router, endpoint
 from forge_jobs.api.identity import Role
 from forge_jobs.api.model.common import Asked, Page
-from forge_jobs.api.model.job import JobGroup, KindRow
+from forge_jobs.api.model.job import JobGroup
 from forge_jobs.view.group import LOOKED_AT, groups_view
 
 router = api_router()
@@ -24,12 +24,6 @@ class GroupsQuery(Asked):
     queue: list[str] | None = None
 
 
-class KindsQuery(Asked):
-    """Of which queues; all of them if none is named."""
-
-    queue: list[str] | None = None
-
-
 @endpoint(router, "GET", "/jobs/groups", role=Role.READ, answer=Page[JobGroup], tag="jobs")
 async def groups(call: Caller, asked: Annotated[GroupsQuery, Query()]) -> Json:
     """Dead jobs that ended alike, the most numerous first.
@@ -37,32 +31,6 @@ async def groups(call: Caller, asked: Annotated[GroupsQuery, Query()]) -> Json:
     Of the newest 10 000 dead jobs. An act on all of a group names its `fingerprint` in its filter; `ids` are those of
     the newest 1 000.
     """
-    queues = _visible(call.identity.queues, asked.queue)
-    items = groups_view(await call.storage.jobs.deaths(queues, limit=LOOKED_AT))
+    queues = call.identity.visible(asked.queue)
+    items = groups_view(await call.storage.jobs.deaths(queues, limit=LOOKED_AT), await call.secrets())
     return Json({"items": items, "next_cursor": None, "total": len(items), "total_at_least": None})
-
-
-@endpoint(router, "GET", "/kinds", role=Role.READ, answer=Page[KindRow], tag="queues")
-async def kinds(call: Caller, asked: Annotated[KindsQuery, Query()]) -> Json:
-    """Kinds by queue, with their jobs that are not done, and whether a live worker serves them."""
-    queues = _visible(call.identity.queues, asked.queue)
-    serving = [(set(row.info.queues), set(row.info.kinds)) for row in await call.processes() if row.live]
-    items = [
-        {
-            "queue": one.queue,
-            "kind": one.kind,
-            "waiting": one.waiting,
-            "in_progress": one.in_progress,
-            "dead": one.dead,
-            "served": any(one.queue in of and one.kind in known for of, known in serving),
-        }
-        for one in await call.storage.jobs.kinds()
-        if queues is None or one.queue in queues
-    ]
-    return Json({"items": items, "next_cursor": None, "total": len(items), "total_at_least": None})
-
-
-def _visible(own: tuple[str, ...] | None, asked: list[str] | None) -> list[str] | None:
-    if own is None:
-        return asked
-    return list(own) if asked is None else [queue for queue in asked if queue in own]

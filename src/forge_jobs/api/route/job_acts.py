@@ -36,7 +36,7 @@ async def change_job(call: Caller, id: str, body: PatchJobBody) -> Json:
     if refused is not None and refused.status is not None:
         raise Problem("conflict", f"job {job_id} is {refused.status}; only one that waits can be changed",
                       reason=f"is_{refused.status}")  # fmt: skip
-    return Json(job_row((await find_job(call, job_id)).row))
+    return Json(job_row((await find_job(call, job_id)).row, await call.secrets()))
 
 
 @endpoint(router, "DELETE", "/jobs/{id:job}", role=Role.OPERATE, answer=DeleteAnswer, tag="jobs")

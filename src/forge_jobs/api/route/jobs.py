@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import Query
 
-from forge_jobs.api.answer import Json
+from forge_jobs.api.answer import Download, Json
 from forge_jobs.api.call import Call, Caller
 from forge_jobs.api.endpoint import api_router, endpoint
 from forge_jobs.api.filter import job_filter
@@ -15,9 +15,9 @@ from forge_jobs.api.model.common import Page, PageQuery
 from forge_jobs.api.model.job import EventPage, JobPage, JobsQuery, LogLine
 from forge_jobs.api.model.job import JobDetail as JobDetailModel
 from forge_jobs.ids import JobId
-from forge_jobs.redact import redact_payload
+from forge_jobs.redact import Secrets
 from forge_jobs.storage.error import NotFound
-from forge_jobs.storage.types.job import JobDetail, JobFilter, JobOrder
+from forge_jobs.storage.types.job import JobDetail, JobOrder, JobRow
 from forge_jobs.view import job as view
 
 router = api_router()
@@ -31,14 +31,19 @@ LOG_LINES: Final = 1_000
 async def list_jobs(call: Caller, asked: Annotated[JobsQuery, Query()]) -> Json:
     """List jobs.
 
-    Newest enqueued first unless `order` says otherwise. `total` is the number of all that match. A search for text
-    takes two seconds: what it has not counted by then is told as `total_at_least`, and a page that is not full by then
-    has a cursor from where it goes on.
+    Newest enqueued first unless `order` says otherwise. `total` is the number of all that match. By queue and
+    status, of more than 20 000 jobs, it is as it was some seconds ago. A search for text takes two seconds: what it has
+    not counted by then is told as `total_at_least`, and a page that is not full by then has a cursor from where it goes
+    on.
     """
     page = await call.storage.jobs.list_jobs(
-        job_filter(call, asked), limit=asked.limit, cursor=asked.cursor, order=JobOrder(asked.order)
+        job_filter(call, asked),
+        limit=asked.limit,
+        cursor=asked.cursor,
+        order=JobOrder(asked.order),
+        counts=await call.storage.queues.recent_counts(),
     )
-    return Json({"total_at_least": None, **view.job_page(page)})
+    return Json({"total_at_least": None, **view.job_page(page, await call.secrets())})
 
 
 @endpoint(router, "GET", "/jobs/{id:job}", role=Role.READ, answer=JobDetailModel, tag="jobs")
@@ -46,17 +51,25 @@ async def show_job(call: Caller, id: str) -> Json:
     """Everything about one job."""
     detail = await find_job(call, id)
     timeline = await call.storage.events.of_job(detail.row.id)
-    children = await call.storage.jobs.list_jobs(JobFilter(parent=detail.row.id), limit=CHILDREN_SHOWN)
-    shown = view.job_detail(detail, timeline)
+    children, children_total = await call.storage.jobs.children(detail.row.id, limit=CHILDREN_SHOWN)
+    secrets = await call.secrets()
+    shown = view.job_detail(detail, secrets, timeline)
     del shown["log"]  # which has a route of its own
     shown |= {
-        **payload_text(detail.row.payload_text),
+        **payload_text(detail.row, secrets),
         "trace": detail.trace,
         "log_count": len(await call.storage.logs.of_job(detail.row.id, limit=LOG_LINES)),
-        "children": [view.job_row(row) for row in children.items if call.identity.may_see(row.queue)],
-        "children_total": children.total,
+        "children": [view.job_row(row, secrets) for row in children if call.identity.may_see(row.queue)],
+        "children_total": children_total,
     }
     return Json(shown)
+
+
+@endpoint(router, "GET", "/jobs/{id:job}/payload", role=Role.READ, media_type=Download, tag="jobs")
+async def payload_of_job(call: Caller, id: str) -> Download:
+    """The whole payload of a job as a file, with its secrets hidden."""
+    row = (await find_job(call, id)).row
+    return Download((await call.secrets()).payload(row.kind, row.payload_text), f"job-{row.id}.json")
 
 
 @endpoint(router, "GET", "/jobs/{id:job}/events", role=Role.READ, answer=EventPage, tag="jobs")
@@ -75,7 +88,8 @@ async def log_of_job(call: Caller, id: str, asked: Annotated[PageQuery, Query()]
     """What a job logged, oldest first: the newest 500 lines over all its runs."""
     detail = await find_job(call, id)
     lines = await call.storage.logs.of_job(detail.row.id, limit=LOG_LINES)
-    return Json(page_of([view.log_line(line) for line in lines], asked))
+    secrets = await call.secrets()
+    return Json(page_of([view.log_line(line, secrets) for line in lines], asked))
 
 
 async def find_job(call: Call, id: str) -> JobDetail:
@@ -90,10 +104,15 @@ async def find_job(call: Call, id: str) -> JobDetail:
     return detail
 
 
-def payload_text(text: str) -> dict[str, Any]:
+def payload_text(row: JobRow, secrets: Secrets) -> dict[str, Any]:
     """A payload with its secrets hidden, as text."""
-    shown = redact_payload(text)
-    return {"payload": shown[:PAYLOAD_SHOWN], "payload_bytes": len(text), "payload_cut": len(shown) > PAYLOAD_SHOWN}
+    shown = secrets.payload(row.kind, row.payload_text)
+    return {
+        "payload": shown[:PAYLOAD_SHOWN],
+        "payload_bytes": len(row.payload_text),
+        "payload_cut": len(shown) > PAYLOAD_SHOWN,
+        "payload_hidden": secrets.of(row.kind).hidden,
+    }
 
 
 def page_of(items: list[Any], asked: PageQuery) -> dict[str, Any]:

@@ -30,8 +30,8 @@ async def put_limit(call: Caller, scope: str, body: PutLimit) -> Json:
     `If-Match` it is done only if there is one and nobody changed it since."""
     _check(call)
     declaration = RateLimitDeclaration(scope=scope, capacity=body.capacity, refill_per_s=body.refill_per_s)
-    check = RATE_LIMIT.check(call.request)
-    return answer(await call.storage.rate_limits.put(declaration, check=check, actor=call.actor))
+    check = RATE_LIMIT.check(call.request, await call.secrets())
+    return await answer(call, await call.storage.rate_limits.put(declaration, check=check, actor=call.actor))
 
 
 @endpoint(router, "POST", "/rate-limits/{scope}/drain", role=Role.OPERATE, answer=RateLimit, tag="rate limits")
@@ -41,7 +41,7 @@ async def drain_limit(call: Caller, scope: str, body: DrainBody | None = None) -
     hint = None if body is None else body.retry_after
     if not await call.storage.rate_limits.drain(scope, hint, actor=call.actor):
         raise NotFound(f"there is no rate limit {scope[:128]!r}")
-    return answer(await find_limit(call, scope))
+    return await answer(call, await find_limit(call, scope))
 
 
 def _check(call: Caller) -> None:

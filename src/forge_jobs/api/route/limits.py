@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from forge_jobs.api.answer import Json
@@ -13,6 +15,7 @@ from forge_jobs.api.model.common import Page
 from forge_jobs.api.model.queue import RateLimit as RateLimitModel
 from forge_jobs.storage.error import NotFound
 from forge_jobs.storage.types.rate_limit import RateLimit
+from forge_jobs.view.kind import users_of
 from forge_jobs.view.rate_limit import rate_limit_view
 
 router = api_router()
@@ -21,14 +24,14 @@ router = api_router()
 @endpoint(router, "GET", "/rate-limits", role=Role.READ, answer=Page[RateLimitModel], tag="rate limits")
 async def list_rate_limits(call: Caller) -> Json:
     """List rate limits with the tokens that are in their buckets now."""
-    items = [shown(limit) for limit in await call.storage.rate_limits.list()]
+    items = await describe_limits(call, await call.storage.rate_limits.list())
     return Json({"items": items, "next_cursor": None, "total": len(items), "total_at_least": None})
 
 
 @endpoint(router, "GET", "/rate-limits/{scope}", role=Role.READ, answer=RateLimitModel, tag="rate limits")
 async def show_rate_limit(call: Caller, scope: str) -> Json:
     """One rate limit with the tokens that are in its bucket now."""
-    return answer(await find_limit(call, scope))
+    return await answer(call, await find_limit(call, scope))
 
 
 async def find_limit(call: Call, scope: str) -> RateLimit:
@@ -43,9 +46,28 @@ async def find_limit(call: Call, scope: str) -> RateLimit:
     return found
 
 
-def shown(limit: RateLimit) -> dict[str, Any]:
-    return {**rate_limit_view(limit), "etag": RATE_LIMIT.tag(limit)}
+async def answer(call: Call, limit: RateLimit) -> Json:
+    """The limit for the caller, with what a change of it needs."""
+    (shown,) = await describe_limits(call, [limit])
+    return Json(shown, headers=RATE_LIMIT.headers(limit))
 
 
-def answer(limit: RateLimit) -> Json:
-    return Json(shown(limit), headers=RATE_LIMIT.headers(limit))
+async def describe_limits(call: Call, limits: Sequence[RateLimit]) -> list[dict[str, Any]]:
+    """Limits with the kinds that take from them, and their waiting jobs in the queues that the caller sees."""
+    waiting: Counter[str] = Counter()
+    for queue, kinds in (await call.storage.jobs.recent_waiting_kinds()).items():
+        if call.identity.may_see(queue):
+            waiting.update(kinds)
+    declared, processes = await call.storage.kinds.list(), await call.processes()
+    seen = None if call.identity.queues is None else set(waiting)
+    for row in processes:
+        if seen is not None and row.live and any(map(call.identity.may_see, row.info.queues)):
+            seen.update(row.info.kinds)
+    return [
+        {
+            **rate_limit_view(limit),
+            "etag": RATE_LIMIT.tag(limit),
+            **users_of(limit, declared, processes, waiting, seen),
+        }
+        for limit in limits
+    ]

@@ -87,7 +87,8 @@ async def stop_operation(call: Caller, id: str) -> Json:
 
 async def _sample(call: Call, chosen: JobFilter) -> list[dict[str, Any]]:
     page = await call.storage.jobs.list_jobs(chosen, limit=SAMPLE, with_total=False)
-    return [job_row(row) for row in page.items]
+    secrets = await call.secrets()
+    return [job_row(row, secrets) for row in page.items]
 
 
 def _chosen(call: Call, body: PreviewBody) -> JobFilter:

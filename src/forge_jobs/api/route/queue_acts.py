@@ -50,7 +50,7 @@ async def change_queue(call: Caller, name: str, body: ChangeBody) -> Json:
     wanted = _wanted(body)
     if not wanted:
         raise invalid("nothing to change: give a setting such as max_workers", field="body", reason="missing_field")
-    check = QUEUE.check(call.request)
+    check = QUEUE.check(call.request, await call.secrets())
     stored = await call.storage.queues.change(name, QueueChange(**wanted), check=check, actor=call.actor)
     return _stored(stored, wanted)
 

@@ -54,7 +54,7 @@ async def change_schedule(call: Caller, name: str, body: PatchSchedule) -> Json:
             raise invalid(f"{field} must not be null; leave it out to keep it", field=field, reason="invalid_type")
     if given.get("queue") is not None:
         _check_queue(call, given["queue"])
-    check = SCHEDULE.check(call.request)
+    check = SCHEDULE.check(call.request, await call.secrets())
     change = ScheduleChange(**given)
     return await answer(call, await call.storage.schedules.change(name, change, check=check, actor=call.actor))
 

@@ -9,7 +9,7 @@ from fastapi import Query
 from forge_jobs.api.answer import Json
 from forge_jobs.api.call import Call, Caller
 from forge_jobs.api.endpoint import api_router, endpoint
-from forge_jobs.api.etag import SCHEDULE, redacted
+from forge_jobs.api.etag import SCHEDULE
 from forge_jobs.api.identity import Role
 from forge_jobs.api.model.common import Page, PageQuery
 from forge_jobs.api.model.queue import Fires, PreviewSchedule
@@ -17,11 +17,12 @@ from forge_jobs.api.model.queue import Schedule as ScheduleModel
 from forge_jobs.api.model.queue import Tick as TickModel
 from forge_jobs.clock import from_us, to_us
 from forge_jobs.cron_expr import parse
-from forge_jobs.runtime.schedules import fires_after, undeclared, why_silent
+from forge_jobs.redact import Secrets
+from forge_jobs.runtime.schedules import fires_after, is_led, undeclared, why_silent
 from forge_jobs.storage.error import InvalidInput, NotFound
 from forge_jobs.storage.types.process import ProcessRow
 from forge_jobs.storage.types.schedule import Schedule
-from forge_jobs.view.schedule import fire_view, tick_view
+from forge_jobs.view.schedule import fire_view, schedule_view, tick_view
 
 router = api_router()
 FIRES_SHOWN: Final = 10
@@ -91,18 +92,19 @@ async def describe(call: Call, schedules: list[Schedule]) -> list[dict[str, Any]
     """Schedules as they are shown."""
     processes = await call.processes()
     lost = undeclared(schedules, processes)
-    led = any(lease.name == "cron" for lease in await call.storage.leases.list())
-    return [_shown(call, one, lost=one.name in lost, led=led) for one in schedules]
+    led = await is_led(call.storage)
+    secrets = await call.secrets()
+    return [_shown(call, one, secrets, lost=one.name in lost, led=led) for one in schedules]
 
 
-def _shown(call: Call, schedule: Schedule, *, lost: bool, led: bool) -> dict[str, Any]:
+def _shown(call: Call, schedule: Schedule, secrets: Secrets, *, lost: bool, led: bool) -> dict[str, Any]:
     try:
         fires = fires_after(schedule.settings, call.now, FIRES_SHOWN) if schedule.settings.enabled else []
         in_words = parse(schedule.settings.expr, schedule.settings.zone).in_words
     except InvalidInput:  # its expression cannot be read any more; its state says so
         fires, in_words = [], None
     return {
-        **redacted(schedule),
+        **schedule_view(schedule, secrets),
         "etag": SCHEDULE.tag(schedule),
         "in_words": in_words,
         "undeclared": lost,

@@ -1,4 +1,4 @@
-"""`/storage` and `/me`: what this server stands on, and who calls."""
+"""`/storage`, `/doctor` and `/me`: what this server stands on, whether that is sound, and who calls."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import dataclasses
 from typing import Final
 
 from forge_jobs.api.answer import Json
-from forge_jobs.api.call import Caller
+from forge_jobs.api.call import Call, Caller
 from forge_jobs.api.endpoint import api_router, endpoint
 from forge_jobs.api.identity import Role
-from forge_jobs.api.model.overview import Me, StoreInfo
+from forge_jobs.api.model.overview import Findings, Me, StoreInfo
 from forge_jobs.version import __version__
+from forge_jobs.view.doctor import Check, Verdict
 
 router = api_router()
 _NAMED: Final = ("backend", "schema_version", "pending_migrations", "durability")
@@ -32,6 +33,23 @@ async def storage_info(call: Caller) -> Json:
             "settings": {key: value for key, value in status.items() if key not in _NAMED},
         }
     )
+
+
+@endpoint(router, "GET", "/doctor", role=Role.READ, answer=Findings, tag="store")
+async def findings(call: Caller) -> Json:
+    """What `forge-jobs doctor` says of the store, its workers and its schedules, with what to do about it.
+
+    The settings of this server are not looked at. The store is examined at most every ten seconds.
+    """
+    found = await call.services.doctor.findings()
+    checks = [check for check in found.checks if _may_know(call, check)]
+    failed = any(check.verdict is Verdict.FAIL for check in checks)
+    return Json({"at": found.at, "ok": not failed, "checks": checks})
+
+
+def _may_know(call: Call, check: Check) -> bool:
+    queue = check.queue or (None if check.kind is None else call.config.router.route(check.kind))
+    return queue is None or call.identity.may_see(queue)
 
 
 @endpoint(router, "GET", "/me", role=Role.READ, answer=Me, tag="store")

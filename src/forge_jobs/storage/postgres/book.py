@@ -69,6 +69,7 @@ _TEXT: Final = [
     "wish",
     "metric",
     "metrics",
+    "redact",
 ]
 _BIGINT: Final = [
     "now",
@@ -118,6 +119,7 @@ _BIGINT: Final = [
     "anew",
     "forgive",
     "bucket",
+    "hidden",
 ]
 _DOUBLE: Final = [
     "current",

@@ -287,6 +287,23 @@ DELETE FROM forge_metrics WHERE ctid = ANY (ARRAY(
   SELECT ctid FROM forge_metrics WHERE host_id <> '' AND minute < CAST(:before AS bigint)
   LIMIT :limit FOR UPDATE SKIP LOCKED))
 
+-- name: due_bands
+-- A skip scan: the kinds and priorities of one queue's due jobs, each with its first job behind a place in the list.
+WITH RECURSIVE band (kind, priority) AS (
+  SELECT kind, priority FROM (
+    SELECT kind, priority FROM forge_jobs WHERE queue = :queue AND ready = 1 AND alone = 0
+    ORDER BY kind, priority LIMIT 1) AS first
+  UNION ALL
+  SELECT j.kind, j.priority FROM band JOIN forge_jobs j ON j.id = (
+    SELECT id FROM forge_jobs WHERE queue = :queue AND ready = 1 AND alone = 0
+      AND (kind, priority) > (band.kind, band.priority)
+    ORDER BY kind, priority LIMIT 1))
+SELECT j.scheduled_at, j.id, j.kind, j.priority FROM band JOIN forge_jobs j ON j.id = (
+  SELECT id FROM forge_jobs WHERE queue = :queue AND ready = 1 AND alone = 0
+    AND kind = band.kind AND priority = band.priority AND (scheduled_at, id) > (:at, :before)
+  ORDER BY scheduled_at, id LIMIT 1)
+WHERE (:kinds IS NULL OR band.kind IN (SELECT value FROM json_each(:kinds)))
+
 -- name: count_by_queue
 -- In the partial indexes of waiting and running jobs; what waits for a retry is in the first three parts too. Of
 -- finished ones what was counted before, and what ended since.
@@ -329,7 +346,8 @@ UPDATE forge_finished SET
 -- How long its owner has been silent, on the server's clock.
 SELECT id, queue, kind, status, priority, attempts, max_attempts, crashes, throttles, alone, enqueued_at, scheduled_at,
   expires_at, started_at, completed_at, heartbeat_at, greatest(:now - heartbeat_at, 0), process_id, host_id, dedupe_key,
-  dead_reason, last_error, cancel_requested_at, payload
+  dead_reason, CASE WHEN kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1) THEN last_error END,
+  cancel_requested_at, payload
 FROM forge_jobs WHERE id = :id
 
 -- name: running_by_host
@@ -418,3 +436,7 @@ future (kind) AS (
   FROM future WHERE future.kind IS NOT NULL)
 SELECT kind FROM ready WHERE kind IS NOT NULL UNION SELECT kind FROM lonely WHERE kind IS NOT NULL
 UNION SELECT kind FROM future WHERE kind IS NOT NULL ORDER BY 1
+
+-- name: lock_kind
+-- FOR UPDATE: processes that declare a kind at the same time take turns.
+SELECT kind, declaration, redact, hidden, declared_at, declared_by FROM forge_kinds WHERE kind = :kind FOR UPDATE

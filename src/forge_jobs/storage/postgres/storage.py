@@ -25,6 +25,7 @@ from forge_jobs.storage.postgres.time import StoreClock
 from forge_jobs.storage.sql.enqueue import KnownQueues
 from forge_jobs.storage.sql.events import SqlEvents
 from forge_jobs.storage.sql.jobs import SqlJobs
+from forge_jobs.storage.sql.kinds import SqlKinds
 from forge_jobs.storage.sql.leases import SqlLeases
 from forge_jobs.storage.sql.logs import SqlLogs
 from forge_jobs.storage.sql.maintenance import SqlAudit, Sweep, cleanup
@@ -59,6 +60,7 @@ class PostgresStorage:
         self.jobs = SqlJobs(driver, self.events, wake, driver.config, known, self._exchange, self._session, self.clock)
         self.queues = SqlQueues(driver, wake, known)
         self.processes = SqlProcesses(driver, self._connect_heart)
+        self.kinds = SqlKinds(driver)
         self.leases = SqlLeases(driver)
         self.shares = SqlShares(driver)
         self.rate_limits = SqlRateLimits(driver, wake)
@@ -90,6 +92,8 @@ class PostgresStorage:
     async def close(self) -> None:
         self._flusher.cancel()
         await asyncio.gather(self._flusher, return_exceptions=True)
+        await self.queues.close()
+        await self.jobs.close()
         try:
             await self.events.flush()
         except Exception as error:

@@ -144,7 +144,9 @@ async def _insert_all(tx: AwaitedTx, jobs: Sequence[NewJob]) -> bool:
 async def _insert(tx: AwaitedTx, jobs: Sequence[NewJob]) -> int:
     now = tx.now_us
     if all(job.plain for job in jobs):
-        rows = [(j.id, j.queue, j.kind, j.payload, j.priority, j.max_attempts, j.parent_id or "", now) for j in jobs]
+        rows = [
+            (j.id, j.queue, j.kind, j.payload, j.priority, j.max_attempts, j.parent_id or "", now, now) for j in jobs
+        ]
         return await tx.change_many(INSERT_PLAIN_JOB, rows)
     return await tx.change_many(INSERT_JOB, [(*msgspec.structs.astuple(job)[:-1], now) for job in jobs])
 

@@ -22,6 +22,7 @@ from forge_jobs.ids import JobId, parse_id
 from forge_jobs.storage.error import InvalidInput, OutcomeUnknown, StorageError
 from forge_jobs.storage.explain.job import unknown_job
 from forge_jobs.storage.protocol import PYTHON, STALE_AFTER, Claim, ClaimRequest, Exchange
+from forge_jobs.storage.recent import FEW, Recent
 from forge_jobs.storage.request import check_change, check_pace, check_request, check_requests
 from forge_jobs.storage.sql import admin
 from forge_jobs.storage.sql.admin import Effects, Pace
@@ -59,11 +60,13 @@ from forge_jobs.storage.types.job import (
     JobDetail,
     JobFilter,
     JobOrder,
+    JobRow,
     JobStatus,
     KindCounts,
     NewJob,
     Page,
 )
+from forge_jobs.storage.types.queue import QueueCounts
 from forge_jobs.text import clean
 
 INSERT_AUDIT = statement("insert_audit")
@@ -77,6 +80,8 @@ RUNNING_KINDS = statement("running_kinds")
 DEAD_KINDS = statement("dead_kinds")
 DEATHS = statement("deaths")
 ERRORS_OF_JOBS = statement("errors_of_jobs")
+LIST_CHILDREN = statement("list_children")
+COUNT_CHILDREN = statement("count_children")
 KINDS_THAT_WAIT = statement("kinds_that_wait")
 LIST_QUEUES = statement("list_queues")
 OUTSTANDING = statement("outstanding")
@@ -117,6 +122,10 @@ class SqlJobs:
         self._config = config
         self._known = known
         self._gathering: list[tuple[NewJob, asyncio.Future[EnqueueOutcome]]] = []
+        self._recent_kinds = Recent(self.kinds, cheap=lambda kinds: sum(map(_jobs_of, kinds)) <= FEW)
+        self._recent_waiting = Recent(
+            self.waiting_kinds, cheap=lambda found: sum(sum(own.values()) for own in found.values()) <= FEW
+        )
 
     # Adding
 
@@ -417,6 +426,7 @@ class SqlJobs:
         cursor: str | None = None,
         with_total: bool = True,
         order: JobOrder = JobOrder.NEWEST,
+        counts: Mapping[str, QueueCounts] | None = None,
     ) -> Page:
         if type(limit) is not int or not 1 <= limit <= limits.PAGE:
             raise InvalidInput(f"limit {limit!r} is not within 1 … {limits.PAGE}", field="limit", reason="out_of_range")
@@ -425,7 +435,15 @@ class SqlJobs:
         after = read_cursor(cursor, chosen, order)
         if is_text_search(chosen):
             return await search_page(self._driver.read, chosen, order, limit, after, with_total=with_total)
-        return await self._driver.read(lambda tx: list_page(tx, chosen, order, limit, after, with_total=with_total))
+        return await self._driver.read(lambda tx: list_page(tx, chosen, order, limit, after, with_total, counts))
+
+    async def children(self, job_id: JobId, *, limit: int) -> tuple[Sequence[JobRow], int]:
+        def operation(tx: Tx) -> tuple[Sequence[JobRow], int]:
+            rows = tx.rows(LIST_CHILDREN, {"parent": job_id, "limit": limit})
+            total = tx.row(COUNT_CHILDREN, {"parent": job_id})
+            return [job_row(row) for row in rows], total[0] if total else 0
+
+        return await self._driver.read(operation)
 
     async def count(self, chosen: JobFilter) -> dict[str, int]:
         filter_params(chosen)  # refuses what is not legal before the store is asked
@@ -446,6 +464,9 @@ class SqlJobs:
     async def kinds(self) -> list[KindCounts]:
         return await self._driver.read(_kinds)
 
+    async def recent_kinds(self) -> list[KindCounts]:
+        return await self._recent_kinds.get()
+
     async def deaths(self, queues: Sequence[str] | None = None, *, limit: int) -> list[Death]:
         def operation(tx: Tx) -> list[Death]:
             chosen = [row[0] for row in tx.rows(LIST_QUEUES)] if queues is None else queues
@@ -463,6 +484,14 @@ class SqlJobs:
         for queue, kind, count in await self._driver.read(lambda tx: tx.rows(WAITING_KINDS)):
             found.setdefault(queue, {})[kind] = count
         return found
+
+    async def recent_waiting_kinds(self) -> dict[str, dict[str, int]]:
+        return await self._recent_waiting.get()
+
+    async def close(self) -> None:
+        """End what is read beside."""
+        await self._recent_kinds.close()
+        await self._recent_waiting.close()
 
     async def kinds_that_wait(self) -> dict[str, list[str]]:
         def operation(tx: Tx) -> dict[str, list[str]]:
@@ -563,6 +592,10 @@ def _detail(tx: Tx, job_id: JobId) -> JobDetail | None:
         progress=None if current is None else progress(current),
         trace=json.loads(row[26]) if row[26] else None,
     )
+
+
+def _jobs_of(kind: KindCounts) -> int:
+    return kind.waiting + kind.in_progress + kind.dead
 
 
 def _kinds(tx: Tx) -> list[KindCounts]:

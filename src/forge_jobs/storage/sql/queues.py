@@ -10,9 +10,9 @@ from typing import Any
 from forge_jobs.names import check_name
 from forge_jobs.storage.error import NotFound, QueueInUse
 from forge_jobs.storage.protocol import CLUSTER, PYTHON, STALE_AFTER
-from forge_jobs.storage.recent import Recent
+from forge_jobs.storage.recent import FEW, Recent
 from forge_jobs.storage.sql.book import statement
-from forge_jobs.storage.sql.counts import fold_finished, read_counts
+from forge_jobs.storage.sql.counts import fold_finished, read_counts, unfinished
 from forge_jobs.storage.sql.driver import Driver, Row, Tx, Wake
 from forge_jobs.storage.sql.enqueue import KnownQueues
 from forge_jobs.storage.sql.explain import explain_queue
@@ -49,7 +49,7 @@ class SqlQueues:
         self._known = known
         self._driver = driver
         self._wake = wake
-        self._recent_counts = Recent(self.counts)
+        self._recent_counts = Recent(self.counts, cheap=lambda counts: sum(map(unfinished, counts.values())) <= FEW)
 
     async def ensure(self, name: str, defaults: QueueChange | None = None) -> QueueSettings:
         check_name(name, "queue")
@@ -191,6 +191,10 @@ class SqlQueues:
 
     async def recent_counts(self) -> dict[str, QueueCounts]:
         return await self._recent_counts.get()
+
+    async def close(self) -> None:
+        """End what is read beside."""
+        await self._recent_counts.close()
 
     async def fold_counts(self) -> None:
         await self._driver.write(fold_finished, label="counts")

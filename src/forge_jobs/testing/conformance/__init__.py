@@ -26,7 +26,7 @@ pytest.register_assert_rewrite(
         f"{__name__}.{module}"
         for module in (
             "admin", "arrange", "blockers", "blockers_and_claims", "cancel", "claim", "cluster", "cluster_histories",
-            "counts", "dedupe", "durability", "enqueue", "events", "finalize", "heartbeat", "lifecycle_matrix",
+            "counts", "dedupe", "durability", "enqueue", "events", "finalize", "heartbeat", "kinds", "lifecycle_matrix",
             "logs", "metrics", "model", "operating", "processes", "queues", "rate_limits", "reaper", "retention",
             "schedules", "standstill", "state_machine", "throttle",
         )
@@ -75,6 +75,7 @@ from forge_jobs.testing.conformance.events import TestAudit, TestEvents  # noqa:
 from forge_jobs.testing.conformance.finalize import TestAttempts, TestErrors, TestFinalize, TestProgress  # noqa: E402
 from forge_jobs.testing.conformance.fixtures import beater, clock, neighbour, storage  # noqa: E402
 from forge_jobs.testing.conformance.heartbeat import TestHeartbeat  # noqa: E402
+from forge_jobs.testing.conformance.kinds import TestKinds  # noqa: E402
 from forge_jobs.testing.conformance.lifecycle_matrix import TestLifecycleMatrix  # noqa: E402
 from forge_jobs.testing.conformance.logs import TestJobLog  # noqa: E402
 from forge_jobs.testing.conformance.metrics import TestRecord, TestRollup, TestSeries  # noqa: E402
@@ -121,7 +122,7 @@ __all__ = [
     "TestDrain", "TestEditedSchedules", "TestEnqueue", "TestEnqueueAgain", "TestEnqueueBulk", "TestErrors",
     "TestEvents", "TestExpire", "TestExplainQueue", "TestExplainSchedule", "TestExplaining", "TestFilter",
     "TestFinalize", "TestFire", "TestFullQueue", "TestHeartbeat", "TestJobLog", "TestKeyedLimits",
-    "TestKindsThatWait", "TestLeases", "TestLifecycleMatrix", "TestList", "TestMisfire", "TestNextDue",
+    "TestKinds", "TestKindsThatWait", "TestLeases", "TestLifecycleMatrix", "TestList", "TestMisfire", "TestNextDue",
     "TestOpenSlots", "TestOperators", "TestOrders", "TestOverviews",
     "TestPaidClaims", "TestPause", "TestProcesses", "TestProgress", "TestQueueCounts",
     "TestQueueSettings", "TestRateLimit", "TestRebalance", "TestRecord", "TestReopen", "TestRetention", "TestRetry",

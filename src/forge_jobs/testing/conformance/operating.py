@@ -10,15 +10,16 @@ import pytest
 from forge_jobs import limits
 from forge_jobs.clock import ManualClock
 from forge_jobs.fingerprint import fingerprint
+from forge_jobs.ids import JobId
 from forge_jobs.storage.error import InvalidInput, NotFound
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.answers import BulkReport, NotWaiting
 from forge_jobs.storage.types.event import Actor
-from forge_jobs.storage.types.finalize import Done, Finalize
+from forge_jobs.storage.types.finalize import Done, ErrorText, Failed, Finalize
 from forge_jobs.storage.types.job import EnqueueRequest, JobChange, JobFilter, JobOrder, JobRow, KindCounts
 from forge_jobs.storage.types.process import ProcessWish
 from forge_jobs.storage.types.queue import QueueChange
-from forge_jobs.testing.conformance.arrange import add, add_many, read, run, take, take_one
+from forge_jobs.testing.conformance.arrange import add, add_many, read, read_all, run, settle, take, take_one
 from forge_jobs.testing.conformance.fixtures import Beater
 from forge_jobs.testing.factories import HOST, make_dead, make_process
 
@@ -91,6 +92,32 @@ class TestOrders:
             (JobFilter(queues=("a",)), 1), (JobFilter(statuses=("dead",)), 0), (JobFilter(kinds=("k",)), None)
         ):  # fmt: skip
             assert (await storage.jobs.list_jobs(chosen, order=JobOrder.FUTURE)).total == total
+
+    async def test_due_jobs_of_many_kinds_and_priorities_stand_in_one_order_beside_retries_and_later_ones(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        """Equal times among them, so that ids decide; in pages that end anywhere."""
+        for number in range(60):
+            run_at = clock.now() + timedelta(seconds=(number * 7) % 11 - 8)
+            place = {"kind": f"k{number % 4}", "queue": f"q{number % 3}", "priority": number % 5 - 2}
+            await add(storage, run_at=run_at, **place)
+        for number in range(9):
+            await take(storage, kinds=("k0", "k1"), queue=f"q{number % 3}")
+            job = await take_one(storage, kinds=("k2", "k3"), queue=f"q{number % 3}")
+            await settle(storage, job, Failed(error=ErrorText("no"), delay=timedelta(seconds=number % 2)))
+        clock.advance(1)
+        rows = [row for row in (await read_all(storage)).values() if row.status in ("pending", "failed")]
+        rows.sort(key=lambda row: (row.scheduled_at, row.id))
+        assert len({row.status for row in rows}) == 2
+        for chosen, own in (
+            (JobFilter(), rows),
+            (JobFilter(kinds=("k1", "k2")), [row for row in rows if row.kind in ("k1", "k2")]),
+            (JobFilter(queues=("q1",), statuses=("pending",)),
+             [row for row in rows if (row.queue, row.status) == ("q1", "pending")]),
+            (JobFilter(statuses=("failed", "dead")), [row for row in rows if row.status == "failed"]),
+        ):  # fmt: skip
+            for limit in (1, 4, 50):
+                assert await _walk(storage, chosen, limit) == [row.id for row in own], (chosen, limit)
 
     async def test_ended_jobs_by_their_end_latest_first(self, storage: Storage, clock: ManualClock) -> None:
         ended = []
@@ -290,6 +317,19 @@ async def pending(storage: Storage) -> list[JobRow]:
         found += page.items
         cursor = page.next_cursor
         if cursor is None:
+            return found
+
+
+async def _walk(storage: Storage, chosen: JobFilter, limit: int) -> list[JobId]:
+    """Every page of the waiting jobs, one after the other."""
+    found: list[JobId] = []
+    cursor: str | None = None
+    while True:
+        page = await storage.jobs.list_jobs(chosen, limit=limit, cursor=cursor, order=JobOrder.SCHEDULED)
+        assert len(page.items) <= limit
+        found += [row.id for row in page.items]
+        if (cursor := page.next_cursor) is None:
+            assert page.total == len(found)
             return found
 
 

@@ -1,5 +1,6 @@
 import type { JobRow } from '../../api/types'
 import { duration } from '../../lib/format'
+import { peekAt } from '../../lib/hash_router'
 import { JobStatus } from '../../parts/badge'
 import type { Column } from '../../parts/table'
 import { Text } from '../../parts/text'
@@ -11,7 +12,7 @@ const BEAT_LOST_S = 30
 
 export function JobLink({ id, short }: { id: string; short?: boolean }) {
   return (
-    <a className="mono" href={`#/jobs/${id}`} title={id}>
+    <a className="mono" href={`#/jobs/${id}`} title={id} onClick={peekAt(id)}>
       {short ? `…${id.slice(-8)}` : id}
     </a>
   )

@@ -3,6 +3,7 @@ import { useGroups, useMay } from '../../api/queries'
 import type { Group } from '../../api/types'
 import { whole } from '../../lib/format'
 import { useParams } from '../../lib/hash_router'
+import { useKeys } from '../../lib/keys'
 import { readSearch, REASONS, type JobFilter } from '../../lib/job_search'
 import { Button } from '../../parts/button'
 import { PageHead } from '../../parts/page_head'
@@ -58,6 +59,7 @@ export function Dead() {
 }
 
 function Groups() {
+  useKeys({ j: () => step(1), k: () => step(-1) })
   const read = useGroups('dead', true)
   const may = useMay('operate')
   const [asked, setAsked] = useState<{ action: Action; ids: string[] } | null>(null)
@@ -99,8 +101,17 @@ function Groups() {
   )
 }
 
+const HIDDEN_ERROR = '[error hidden by its handler]' // how the server says so
+/** The focus goes on to the next group, or the one before. */
+function step(by: number) {
+  const links = [...document.querySelectorAll<HTMLElement>('.group-text a')]
+  const at = links.indexOf(document.activeElement as HTMLElement)
+  links[Math.min(links.length - 1, Math.max(0, at < 0 ? 0 : at + by))]?.focus()
+}
+
 // What a group's errors have in common up to the first thing that may differ: a number, an id, quoted text.
 function common(group: Group): string {
+  if (group.sample === HIDDEN_ERROR) return '' // nothing is found by what is hidden
   return firstLine(group.sample).split(/["'0-9]/, 1)[0]!.trim()
 }
 

@@ -19,7 +19,7 @@ export function Explain({ job }: { job: JobDetail }) {
 
 /** Why nothing of the queue, or not all of it, runs at the moment. */
 export function ExplainQueue({ name }: { name: string }) {
-  const read = useRead<Listed<Blocker>>(['queues', name, 'explain'], path('queues', name, 'explain'), undefined, { keep: false })
+  const read = useRead<Listed<Blocker>>(['queues', name, 'explain'], path('queues', name, 'explain'), undefined, { keep: false, enabled: () => !going.has(name) })
   return <Blockers title="What stands in the way" blockers={(read.data?.items ?? []).filter((one) => one.code !== 'idle' && one.code !== 'ready')} />
 }
 

@@ -2,7 +2,7 @@ import { useState } from 'react'
 import { useMay, useRead } from '../../api/queries'
 import type { JobRow, Page } from '../../api/types'
 import { whole } from '../../lib/format'
-import { navigate, useParams } from '../../lib/hash_router'
+import { openJob, useOpenJob, useParams } from '../../lib/hash_router'
 import type { JobFilter } from '../../lib/job_search'
 import { counted } from '../../lib/text'
 import { Button } from '../../parts/button'
@@ -30,20 +30,30 @@ type Props = {
 export function JobList({ view, filter, order, actions, empty }: Props) {
   const [params, change] = useParams()
   const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set())
+  const [every, setEvery] = useState(false) // all that match, on further pages too
   const [pointer, setPointer] = useState(false)
   const [asked, setAsked] = useState<{ action: Action; targets: Targets } | null>(null)
   const [exporting, setExporting] = useState(false)
   const may = useMay('operate')
+  const opened = useOpenJob() !== null
   const cursor = params.get('cursor')
   const query = { ...filter, order, limit: PER_PAGE, cursor }
   const scope = JSON.stringify(query)
   const read = useRead<Page<JobRow>>(['jobs'], 'jobs', query)
-  const held = useHeld(read.isPlaceholderData ? undefined : read.data?.items, (job) => job.id, scope, pointer || chosen.size > 0)
+  const held = useHeld(read.isPlaceholderData ? undefined : read.data?.items, (job) => job.id, scope, pointer || chosen.size > 0 || opened)
   const [lastScope, setLastScope] = useState(scope)
   if (scope !== lastScope) {
     setLastScope(scope)
     setChosen(new Set())
+    setEvery(false)
   }
+
+  function choose(next: ReadonlySet<string>) {
+    setChosen(next)
+    setEvery(false)
+  }
+
+  const targets = (): Targets => (every ? { filter } : { ids: [...chosen] })
 
   async function save() {
     setExporting(true)
@@ -63,16 +73,21 @@ export function JobList({ view, filter, order, actions, empty }: Props) {
           const rows = read.isPlaceholderData ? page.items : held.rows
           return (
             <>
-              <div className="list-bar">
+              <div className={`list-bar ${rows.length ? '' : 'idle'}`}>
                 {chosen.size > 0 ? (
                   <>
-                    <strong className="num">{whole(chosen.size)} selected</strong>
+                    <strong className="num">{every ? `All ${total(page)} selected` : `${whole(chosen.size)} selected`}</strong>
+                    {!every && (cursor || page.next_cursor) && rows.every((job) => chosen.has(job.id)) && (
+                      <Button tone="quiet" className="fresh" onClick={() => setEvery(true)}>
+                        Select all {total(page)} that match
+                      </Button>
+                    )}
                     {actions.map((action) => (
-                      <Button key={action} icon={ACTIONS[action].icon} tone={ACTIONS[action].danger ? 'danger' : 'plain'} onClick={() => setAsked({ action, targets: { ids: [...chosen] } })}>
+                      <Button key={action} icon={ACTIONS[action].icon} tone={ACTIONS[action].danger ? 'danger' : 'plain'} onClick={() => setAsked({ action, targets: targets() })}>
                         {ACTIONS[action].name}
                       </Button>
                     ))}
-                    <Button tone="quiet" onClick={() => setChosen(new Set())}>
+                    <Button tone="quiet" onClick={() => choose(new Set())}>
                       Clear
                     </Button>
                   </>
@@ -109,14 +124,15 @@ export function JobList({ view, filter, order, actions, empty }: Props) {
                   columns={COLUMNS[view]}
                   rows={rows}
                   keyOf={(job) => job.id}
-                  open={(job) => navigate(`/jobs/${job.id}`)}
+                  open={(job) => openJob(job.id)}
+                  jobs
                   dimmed={(job) => !read.isPlaceholderData && held.gone(job)}
-                  selection={may ? { chosen, choose: setChosen } : undefined}
+                  selection={may ? { chosen, choose } : undefined}
                   keys={
                     may
                       ? (job) =>
                           Object.fromEntries(
-                            actions.filter((action) => ACTIONS[action].key).map((action) => [ACTIONS[action].key, () => setAsked({ action, targets: { ids: chosen.size ? [...chosen] : [job.id] } })]),
+                            actions.filter((action) => ACTIONS[action].key).map((action) => [ACTIONS[action].key, () => setAsked({ action, targets: chosen.size ? targets() : { ids: [job.id] } })]),
                           )
                       : undefined
                   }
@@ -140,7 +156,7 @@ export function JobList({ view, filter, order, actions, empty }: Props) {
           )
         }}
       </Loaded>
-      {asked && <ActDialog {...asked} close={() => setAsked(null)} done={() => setChosen(new Set())} />}
+      {asked && <ActDialog {...asked} close={() => setAsked(null)} done={() => choose(new Set())} />}
     </section>
   )
 }

@@ -15,12 +15,14 @@ export function SearchField({ line, search, focus }: Props) {
   const [at, setAt] = useState(-1)
   const field = useRef<HTMLInputElement>(null)
   const timer = useRef(0)
+  const sent = useRef(line)
   const list = useId()
   const queues = useQueues().data?.items.map((queue) => queue.name) ?? []
-  const kinds = [...new Set(useKinds().data?.items.map((one) => one.kind) ?? [])]
+  const kinds = useKinds().data?.items.map((one) => one.kind) ?? []
 
   useEffect(() => {
-    if (document.activeElement !== field.current) setTyped(line)
+    if (line !== sent.current) setTyped(line) // the address changed otherwise, as by Back
+    sent.current = line
   }, [line])
   useEffect(() => {
     if (focus) field.current?.focus()
@@ -31,8 +33,12 @@ export function SearchField({ line, search, focus }: Props) {
     setTyped(next)
     setAt(-1)
     window.clearTimeout(timer.current)
-    if (now) search(next.trim())
-    else timer.current = window.setTimeout(() => search(next.trim()), REST_MS)
+    const send = () => {
+      sent.current = next.trim()
+      search(sent.current)
+    }
+    if (now) send()
+    else timer.current = window.setTimeout(send, REST_MS)
   }
 
   const offered = open ? offers(typed, { queues, kinds }) : []

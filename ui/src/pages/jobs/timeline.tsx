@@ -28,7 +28,7 @@ export function Timeline({ job }: { job: JobDetail }) {
               </span>
               <span className="faint num">
                 {event.duration_ms !== null && `${event.type === 'started' ? 'waited' : 'ran'} ${milliseconds(event.duration_ms)} · `}
-                <Time at={event.at} />
+                <Time at={event.at} exact />
               </span>
             </li>
           ))}

@@ -1,11 +1,12 @@
 import { useQueryClient } from '@tanstack/react-query'
 import { useState } from 'react'
-import { path, remove } from '../../api/client'
-import { useMay, useRead } from '../../api/queries'
+import { path } from '../../api/client'
+import { going, removeGoing, useMay, useRead } from '../../api/queries'
 import type { Queue } from '../../api/types'
 import { compact } from '../../lib/format'
 import { address, navigate } from '../../lib/hash_router'
 import { useWindow } from '../../lib/range'
+import { useTitle } from '../../lib/title'
 import { Button, LinkButton } from '../../parts/button'
 import { Confirm } from '../../parts/dialog'
 import { JobCharts } from '../../parts/job_charts'
@@ -21,7 +22,8 @@ import { QueueState } from './queue_state'
 import { Settings } from './settings'
 
 export function QueuePage({ name }: { name: string }) {
-  const read = useRead<Queue>(['queues', name], path('queues', name), undefined, { keep: false })
+  useTitle(`${name} · Queues`)
+  const read = useRead<Queue>(['queues', name], path('queues', name), undefined, { keep: false, enabled: () => !going.has(name) })
   return <Loaded read={read}>{(queue) => <Shown queue={queue} />}</Loaded>
 }
 
@@ -97,7 +99,7 @@ function Shown({ queue }: { queue: Queue }) {
           danger
           close={() => setDeleting(false)}
           run={async () => {
-            await remove(path('queues', name))
+            await removeGoing(name, path('queues', name))
             navigate('/queues', { replace: true })
             void client.invalidateQueries()
           }}

@@ -119,6 +119,8 @@ function Spark({ queue }: { queue: string }) {
   const line = values.map((value, i) => `${i ? 'L' : 'M'}${(i / (values.length - 1)) * 100} ${29 - (value / top) * 27}`).join('')
   return (
     <svg className="spark" viewBox="0 0 100 30" preserveAspectRatio="none" role="img" aria-label={`${total} done in the last 30 minutes`}>
+      <title>{`${total} done in the last 30 minutes`}</title>
+      <path className="ground" d={`${line}L100 30L0 30Z`} />
       <path d={line} />
     </svg>
   )

@@ -1,7 +1,7 @@
 import { useQueryClient } from '@tanstack/react-query'
 import { useState } from 'react'
-import { path, post, remove } from '../../api/client'
-import { useMay } from '../../api/queries'
+import { path, post } from '../../api/client'
+import { removeGoing, useMay } from '../../api/queries'
 import type { Schedule } from '../../api/types'
 import { navigate } from '../../lib/hash_router'
 import { Button } from '../../parts/button'
@@ -82,9 +82,9 @@ export function ScheduleActs({ schedule, short }: { schedule: Schedule; short?: 
           danger
           close={close}
           run={async () => {
-            await remove(path('schedules', name))
-            say(`${name} is removed`)
+            await removeGoing(name, path('schedules', name))
             navigate('/schedules', { replace: true })
+            say(`${name} is removed`)
             void again()
           }}
         >

@@ -64,7 +64,7 @@ function valueOf(name: keyof Draft, draft: Draft): unknown {
 /** Makes or edits a schedule; the next ticks of what is typed are shown while it is typed. */
 export function ScheduleForm({ schedule, close }: { schedule: Schedule | null; close: () => void }) {
   const client = useQueryClient()
-  const kinds = [...new Set(useKinds().data?.items.map((one) => one.kind) ?? [])]
+  const kinds = useKinds().data?.items.map((one) => one.kind) ?? []
   const [before] = useState(() => draftOf(schedule))
   const [draft, setDraft] = useState(before)
   const [busy, setBusy] = useState(false)

@@ -1,8 +1,9 @@
 import { path } from '../../api/client'
-import { useRead } from '../../api/queries'
+import { going, useRead } from '../../api/queries'
 import type { Page, Schedule, Tick } from '../../api/types'
 import { duration } from '../../lib/format'
 import { address } from '../../lib/hash_router'
+import { useTitle } from '../../lib/title'
 import { Badge } from '../../parts/badge'
 import { Icon } from '../../parts/icons'
 import { Json } from '../../parts/json'
@@ -17,7 +18,8 @@ import { Fires } from './fires'
 import { ScheduleState, When } from './schedules'
 
 export function SchedulePage({ name }: { name: string }) {
-  const read = useRead<Schedule>(['schedules', name], path('schedules', name), undefined, { keep: false })
+  useTitle(`${name} · Schedules`)
+  const read = useRead<Schedule>(['schedules', name], path('schedules', name), undefined, { keep: false, enabled: () => !going.has(name) })
   return <Loaded read={read}>{(schedule) => <Shown schedule={schedule} />}</Loaded>
 }
 
@@ -132,7 +134,7 @@ const COLUMNS: Column<Tick>[] = [
 ]
 
 function Ticks({ name }: { name: string }) {
-  const read = useRead<Page<Tick>>(['ticks', name], path('schedules', name, 'ticks'), { limit: 30 })
+  const read = useRead<Page<Tick>>(['ticks', name], path('schedules', name, 'ticks'), { limit: 30 }, { enabled: () => !going.has(name) })
   return (
     <section className="panel">
       <header className="panel-head">

@@ -21,7 +21,7 @@ def test_a_limit_is_added_listed_tuned_drained_and_removed(cli: Cli) -> None:
     ]
     lines = cli("limits", "list").lines
     assert lines[0].split() == ["SCOPE", "TOKENS", "CAPACITY", "REFILL/S", "SHUT", "FOR", "KEYS", "WAITING", "KINDS"]
-    assert lines[1].split() == ["chat", "50", "50", "fixed", "-", "each", "its", "own"]
+    assert lines[1].split() == ["chat", "50", "50", "fixed", "-", "each", "its", "own", "0"]
     assert len(cli("limits", "list", "--jsonl").lines) == 2
 
     tuned = cli("limits", "set", "gh", "--capacity", "10", "--refill", "30/m", "--json").json

@@ -56,6 +56,12 @@ SETTINGS: Final[Mapping[str, tuple[str, str]]] = {
         "`port` (5432), `database`, `username`, and `password`, `password_env` or `password_file`.",
     ),
     "queues": ("list of names", "The queues that a worker serves. In the environment: names joined by commas."),
+    "executors": (
+        "table",
+        "Where the handlers of a queue run that do not say so themselves: `async`, `thread` or `process`. In the file "
+        "a table `[executors]`, in the environment `reports=process,mail=thread`. Queues that a worker does not serve "
+        "may be among them.",
+    ),
     "worker_name": ("text", "What people call this worker, at most 128 characters. Blank means none."),
     "log_level": ("word", "The least important log line that a worker prints."),
     "log_format": ("word", "`json`, `text`, or `auto`: text on a terminal, JSON lines elsewhere."),
@@ -164,6 +170,7 @@ LIMITS: Final[Mapping[str, tuple[str, str]]] = {
     "CHILD_LOG_LINES_PER_S": ("lines", "Lines that a child may log in a second. More are counted instead."),
     "CHILDREN_PER_POOL": ("children", "`size` of a worker pool."),
     "EVENT_BUFFER": ("events", "Events that wait to be written. More are dropped and counted."),
+    "SEARCH_S": ("seconds", "A search for text in jobs is counted, and its page filled, for so long."),
     "SERIES_BUCKETS": ("buckets", "Most buckets of one series of a metric. More are refused."),
     "TRACE_BYTES": ("bytes", "`trace` of a request as stored."),
     "RATE_CAPACITY": ("tokens", "Capacity and refill per second of a rate limit, and the cost of a job."),
@@ -187,7 +194,10 @@ LIMITS: Final[Mapping[str, tuple[str, str]]] = {
 # Log events: what it says, and what to do.
 
 EVENTS: Final[Mapping[str, str]] = {
-    "abandoned": "A handler ignored its cancellation. Its slot goes on without it; its result is ignored.",
+    "abandoned": (
+        "A handler ignored its cancel, timeout or shutdown, as `reason` says. Its slot goes on without it; its result "
+        "is ignored."
+    ),
     "analyze_fault": "The planner's statistics could not be refreshed. Harmless once; look at the disk if it repeats.",
     "answer_fault": "A listener failed while it was told a result. A fault of forge-jobs: report it.",
     "answer_undelivered": "The event loop closed with an answer of PostgreSQL on its way. What was committed stays.",
@@ -428,6 +438,7 @@ BLOCKERS: Final[Mapping[str, tuple[str, str]]] = {
     "kind_unserved": ("job, queue", "No live worker of the queue has a handler for the kind."),
     "threads_abandoned": ("job, queue", "The workers stopped taking the kind, since handlers would not end."),
     "workers_fenced": ("job, queue", "The workers live, and cannot reach the store in time."),
+    "workers_quiet": ("job, queue", "An operator asked the workers to claim nothing until they are resumed."),
     "no_slots": ("job, queue", "No slot is open: no share of the total, or every worker is shutting down."),
     "rate_scope_unknown": ("job, queue", "The rate limit that the kind is paid from does not exist."),
     "queue_cooling_down": ("job, queue", "An upstream asked the whole queue to wait; until when."),
@@ -996,6 +1007,8 @@ def _value(value: Any) -> str:
             return "none"
         case bool():
             return "yes" if value else "no"
+        case dict() if not value:
+            return "none"
         case tuple() | list():
             return ", ".join(f"`{one}`" for one in value)
         case int() | float():

@@ -1,7 +1,8 @@
 """Traces through the queue, for programs that use OpenTelemetry.
 
 Nothing needs to be switched on: once the program has set a tracer provider, each enqueue is a span `enqueue <kind>` and
-each run a span `run <kind>`, its child across processes. Without one nothing is imported and nothing is recorded.
+each run a span `run <kind>`, its child across processes. Children of a run are `claim` and `settle`: how its job came
+from the store, and how its outcome went there. Without a provider nothing is imported and nothing is recorded.
 
     from forge_jobs import tracing
 
@@ -16,7 +17,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -192,9 +194,11 @@ def _with_trace(request: EnqueueRequest, carrier: Mapping[str, str]) -> EnqueueR
 class RunSpan:
     """The span of one run, current while its handler is called. Begun and ended in one task."""
 
-    __slots__ = ("_span", "_token")
+    __slots__ = ("_ended_ns", "_span", "_token", "_tracer")
 
     def __init__(self, found: Tracer, job: JobRecord) -> None:
+        self._tracer = found
+        self._ended_ns: int | None = None
         context, links = _context_of(job)
         self._span: Span = found.start_span(
             f"run {job.kind}",
@@ -229,26 +233,85 @@ class RunSpan:
             if error is not None:
                 self._span.set_attribute("error.type", type(error).__qualname__)
                 self._span.record_exception(error)
-        self._span.end()
+        self._ended_ns = time.time_ns()
+        self._span.end(self._ended_ns)
         detach(self._token)
 
+    def claimed(self, claim: Exchanged) -> None:
+        """A child for the exchange with the store that brought the job."""
+        self._add("claim", claim.began_ns, claim.ended_ns, claim.claimed)
 
-def begin_run(job: JobRecord) -> RunSpan | None:
+    def settled(self, settle: Exchanged, result: str) -> None:
+        """A child for the time from the end of the handler until the store had its outcome."""
+        began_ns = self._ended_ns if self._ended_ns is not None else settle.began_ns  # an abandoned one is not over
+        self._add("settle", began_ns, settle.ended_ns, settle.settled, {"forge_jobs.result": result})
+
+    def _add(self, name: str, began_ns: int, ended_ns: int, jobs: int, more: Mapping[str, Any] | None = None) -> None:
+        span = self._tracer.start_span(
+            name,
+            context=_trace().set_span_in_context(self._span),
+            kind=_trace().SpanKind.CLIENT,
+            start_time=began_ns,
+            attributes={
+                "messaging.system": SYSTEM,
+                "messaging.operation.name": name,
+                "messaging.operation.type": "receive" if name == "claim" else "settle",
+                "messaging.batch.message_count": jobs,
+                **(more or {}),
+            },
+        )
+        span.end(ended_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """One exchange with the store, which many jobs may share: when it was sent and answered, in ns since 1970, how many
+    outcomes it took there and how many jobs it brought."""
+
+    began_ns: int
+    ended_ns: int
+    settled: int
+    claimed: int
+
+
+def begin_exchange() -> int | None:
+    """When an exchange is sent, if this process traces."""
+    return None if tracer() is None else time.time_ns()
+
+
+def end_exchange(began_ns: int, *, settled: int, claimed: int) -> Exchanged:
+    """The exchange that was just answered."""
+    return Exchanged(began_ns, time.time_ns(), settled, claimed)
+
+
+def begin_run(job: JobRecord, claim: Exchanged | None = None) -> RunSpan | None:
     """The span of a run, if this process traces. A fault in a tracer never costs the run."""
     found = tracer()
     if found is None:
         return None
     try:
-        return RunSpan(found, job)
+        span = RunSpan(found, job)
     except Exception as error:
         log.warning("trace_fault kind=%s error=%s", job.kind, error)
         return None
+    if claim is not None:
+        _unharmed(job, lambda: span.claimed(claim))
+    return span
 
 
 def end_run(span: RunSpan, job: JobRecord, outcome: FinalizeOutcome, error: BaseException | None) -> None:
     """The same at its end."""
+    _unharmed(job, lambda: span.end(outcome, error))
+
+
+def end_settle(span: RunSpan, job: JobRecord, settle: Exchanged, result: str) -> None:
+    """The same when the store has the outcome; `result` is what it made of it."""
+    _unharmed(job, lambda: span.settled(settle, result))
+
+
+def _unharmed(job: JobRecord, trace: Callable[[], None]) -> None:
     try:
-        span.end(outcome, error)
+        trace()
     except Exception as fault:
         log.warning("trace_fault kind=%s error=%s", job.kind, fault)
 

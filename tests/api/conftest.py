@@ -30,7 +30,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield f"sqlite:///{tmp_path}/jobs.db"
         return
     server: Server = request.getfixturevalue("postgres")
-    made = server.new_database()
+    made = server.new_store()
     yield made
     server.drop_database(made)
 

@@ -135,14 +135,68 @@ async def test_queue_settings(storage: Storage, admin: httpx2.AsyncClient) -> No
     assert (await admin.patch(path, json={})).status_code == 400
 
 
-async def test_two_people_do_not_overwrite_each_other(storage: Storage, admin: httpx2.AsyncClient) -> None:
-    path = f"{V1}/queues/mail"
-    tag = (await admin.patch(path, json={"max_workers": 2})).headers["etag"]
-    assert (await admin.patch(path, json={"max_workers": 3}, headers={"If-Match": tag})).is_success
-    late = await admin.patch(path, json={"max_workers": 4}, headers={"If-Match": tag})
-    assert (late.status_code, problem(late)["code"]) == (412, "precondition_failed")
-    stored = await storage.queues.get("mail")
-    assert stored is not None and stored.max_workers == 3
+EDITS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "queues/mail": ("patch", {"max_workers": 2}, {"max_workers": 3}),
+    "schedules/nightly": ("patch", {"expr": "0 4 * * *"}, {"expr": "0 5 * * *"}),
+    "rate-limits/gh": ("put", {"capacity": 7.0, "refill_per_s": 1.0}, {"capacity": 8.0, "refill_per_s": 1.0}),
+}
+"""What can be edited, and two edits of it."""
+
+
+@pytest.mark.parametrize("what", EDITS)
+async def test_two_people_do_not_overwrite_each_other(admin: httpx2.AsyncClient, what: str) -> None:
+    method, first, second = EDITS[what]
+    path = f"{V1}/{what}"
+    seen = await admin.get(path)
+    tag = seen.json()["etag"]
+    assert seen.headers["etag"] == tag
+    assert [one["etag"] for one in (await admin.get(path.rpartition("/")[0])).json()["items"]].count(tag) >= 1
+    mine = await admin.request(method, path, json=first, headers={"If-Match": tag})
+    assert mine.is_success and mine.headers["etag"] == mine.json()["etag"] != tag
+    late = await admin.request(method, path, json=second, headers={"If-Match": tag})
+    refused = problem(late)
+    assert (late.status_code, refused["code"], late.headers["etag"]) == (
+        412,
+        "precondition_failed",
+        mine.json()["etag"],
+    )
+    assert refused["current"].items() >= {**first, "etag": mine.json()["etag"]}.items()
+    again = await admin.request(method, path, json=second, headers={"If-Match": refused["current"]["etag"]})
+    assert again.is_success and again.json().items() >= second.items()
+    assert (await admin.request(method, path, json=first, headers={"If-Match": "*"})).is_success
+
+
+@pytest.mark.parametrize("what", EDITS)
+async def test_of_edits_at_the_same_time_one_is_done(admin: httpx2.AsyncClient, what: str) -> None:
+    method, first, _ = EDITS[what]
+    field, base = next(iter(first.items()))
+    values = [f"{n} 4 * * *" for n in range(8)] if isinstance(base, str) else [base + n for n in range(1, 9)]
+    tag = (await admin.get(f"{V1}/{what}")).json()["etag"]
+    answers = await asyncio.gather(
+        *(
+            admin.request(method, f"{V1}/{what}", json={**first, field: value}, headers={"If-Match": tag})
+            for value in values
+        )
+    )
+    assert sorted(answer.status_code for answer in answers) == [200] + [412] * 7
+    done = next(answer for answer in answers if answer.is_success).json()
+    assert (await admin.get(f"{V1}/{what}")).json()[field] == done[field]
+
+
+async def test_what_workers_do_is_no_edit(storage: Storage, admin: httpx2.AsyncClient) -> None:
+    tags = {what: (await admin.get(f"{V1}/{what}")).json()["etag"] for what in EDITS}
+    await storage.rate_limits.acquire("gh", 3)
+    await admin.post(f"{V1}/queues/mail/pause")
+    assert {what: (await admin.get(f"{V1}/{what}")).json()["etag"] for what in EDITS} == tags
+
+
+async def test_a_limit_that_is_not_there_is_not_as_somebody_saw_it(storage: Storage, admin: httpx2.AsyncClient) -> None:
+    body = {"capacity": 7.0, "refill_per_s": 1.0}
+    for tag in ('"0123456789abcdef"', "*"):
+        refused = await admin.put(f"{V1}/rate-limits/none", json=body, headers={"If-Match": tag})
+        assert (refused.status_code, problem(refused)["code"]) == (412, "precondition_failed")
+    assert await storage.rate_limits.get("none") is None
+    assert (await admin.get(f"{V1}/rate-limits/none")).status_code == 404
 
 
 async def test_pause_resume_add_and_delete_a_queue(storage: Storage, admin: httpx2.AsyncClient) -> None:
@@ -163,7 +217,11 @@ async def test_pause_resume_add_and_delete_a_queue(storage: Storage, admin: http
 async def test_clean_up(storage: Storage, admin: httpx2.AsyncClient) -> None:
     report = (await admin.post(f"{V1}/maintenance/cleanup", json={"dead_older_days": 0, "queue": "mail"})).json()
     assert (report["dead"], report["done"]) == (1, 0)
-    assert (await newest(storage, "store.cleanup")).after["queue"] == "mail"
+    done = await newest(storage, "store.cleanup")
+    assert (done.outcome, done.count, done.target, done.after["queue"]) == ("done", 1, "mail", "mail")
+    assert done.after["removed"] == report
+    begun = (await storage.audit.list(limit=2))[1]
+    assert (begun.action, begun.outcome, begun.after["dead_older_days"]) == ("store.cleanup", "begun", 0)
     refused = problem(await admin.post(f"{V1}/maintenance/cleanup", json={"done_older_days": -1}))
     assert (refused["field"], refused["reason"]) == ("done_older_days", "out_of_range")
 
@@ -194,7 +252,9 @@ async def test_rate_limits(storage: Storage, admin: httpx2.AsyncClient) -> None:
     path = f"{V1}/rate-limits"
     assert (await admin.put(f"{path}/api", json={"capacity": 5, "refill_per_s": 0.5})).json()["tokens"] == 5
     assert (await admin.put(f"{path}/api", json={"capacity": 3, "refill_per_s": 0.5})).json()["capacity"] == 3
-    await newest(storage, "limit.set")
+    row = await newest(storage, "limit.set")
+    assert (row.before, row.after) == ({"capacity": 5, "refill_per_s": 0.5}, {"capacity": 3, "refill_per_s": 0.5})
+    assert [one.action for one in await storage.audit.list(limit=10)].count("limit.add") == 1
     shut = (await admin.post(f"{path}/api/drain", json={"retry_after": 60})).json()
     assert shut["tokens"] < 1 and shut["blocked_until"]
     await newest(storage, "limit.drain")

@@ -20,7 +20,7 @@ def live(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Live]:
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path}/jobs.db"
     else:
-        url = request.getfixturevalue("postgres").new_database()
+        url = request.getfixturevalue("postgres").new_store()
     with Live(url) as running:
         yield running
 

@@ -86,6 +86,7 @@ TABLE = (
     _change("POST", f"{S}/{{name}}/reset", OPERATE, 404, url=f"{S}/nightly/reset"),
     _change("POST", f"{S}/{{name}}/trigger", OPERATE, url=f"{S}/nightly/trigger"),
     Row("GET", L, READ),
+    Row("GET", f"{L}/{{scope}}", READ, url=f"{L}/gh"),
     _change("PUT", f"{L}/{{scope}}", ADMIN, url=f"{L}/new", body={"capacity": 1.0, "refill_per_s": 1}),
     _change("POST", f"{L}/{{scope}}/drain", OPERATE, url=f"{L}/gh/drain"),
     Row("GET", W, READ),

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import httpx2
 import pytest
@@ -140,7 +141,9 @@ def test_beyond_this_machine_a_token_is_enough(tmp_path: Path) -> None:
         assert httpx2.get(f"{base}/metrics").status_code == 401
         assert httpx2.get(f"{base}/livez").status_code == 200
         told = httpx2.get(f"{base}/readyz").json()
-        assert told == {"status": "ok", "loops": None, "store": None}
+        assert told == {"status": "ok"}
+        more = httpx2.get(f"{base}/readyz", headers={"Authorization": f"Bearer {secret}"}).json()
+        assert more == {"status": "ok", "store": "ok", "problems": [], "heartbeat": None, "loops": {}}
         me = httpx2.get(f"{base}/api/v1/me", headers={"Authorization": f"Bearer {secret}"})
         assert (me.json()["name"], me.json()["role"]) == ("token", "admin")
 
@@ -192,6 +195,37 @@ def test_it_runs_jobs_too_and_a_worker_can_be_quieted(tmp_path: Path) -> None:
             assert job_is(two, "pending")
             client.post(f"/workers/{worker['host_id']}/resume")
             until(lambda: job_is(two, "done"))
+
+
+CHILD_APP: Final = """
+import os
+from forge_jobs import Dead, HandlerRegistry
+
+handlers = HandlerRegistry()
+
+@handlers.handler("parent", executor="async")
+async def parent(ctx):
+    return Dead(str(os.getpid()))
+
+@handlers.handler("where")
+def where(ctx):
+    return Dead(str(os.getpid()))
+"""
+
+
+def test_its_workers_run_handlers_in_children_where_their_queue_says(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(CHILD_APP)
+    environment = {"PYTHONPATH": str(tmp_path), "FORGE_EXECUTORS": "default=process"}
+    with Live(f"sqlite:///{tmp_path}/jobs.db", "--workers", "app:handlers", environment=environment) as live:
+        client = httpx2.Client(base_url=f"{live.base}/api/v1", headers={"Sec-Fetch-Site": "none"})
+        with client:
+            ids = [client.post("/jobs", json={"kind": kind}).json()["id"] for kind in ("parent", "where")]
+            for id in ids:
+                until(lambda id=id: client.get(f"/jobs/{id}").json()["status"] == "dead")
+            parent, child = (client.get(f"/jobs/{id}").json()["last_error"] for id in ids)
+        assert parent != child
+        assert Path(f"/proc/{parent}").exists()
+        assert Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[2] == child  # a group of its own
 
 
 def until(condition: object) -> None:

@@ -15,11 +15,14 @@ import httpx2
 import pytest
 
 from forge_jobs import EnqueueRequest
+from forge_jobs.api.banners import Banners
 from forge_jobs.api.problem import Problem
 from forge_jobs.api.stream import REPLAY, WAITING, Hub, Wanted
 from forge_jobs.config import StoreConfig
 from forge_jobs.storage.open import open_storage
 from forge_jobs.storage.protocol import Storage
+from forge_jobs.storage.types.job import JobFilter
+from forge_jobs.testing.cluster import until
 
 from .live import Live
 from .stage import TOKENS, token_file
@@ -44,7 +47,7 @@ def live(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Live]:
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path}/jobs.db"
     else:
-        url = request.getfixturevalue("postgres").new_database()
+        url = request.getfixturevalue("postgres").new_store()
     with Live(url, "--token-file", str(token_file(tmp_path))) as running:
         yield running
 
@@ -130,6 +133,42 @@ async def test_a_stream_goes_on_where_it_broke_off(live: Live) -> None:
             assert (await anext(strange)).name == "resync"
 
 
+async def test_banners_are_told_as_they_come_change_and_go(live: Live) -> None:
+    """Also to who begins to listen later."""
+    async with open_storage(live.url, config=QUICK) as storage, listening(live) as stream:
+        await heard(stream, "banner", id="unserved/other", level="error", queue="other")  # which was there already
+        job = await storage.jobs.enqueue(EnqueueRequest("send", queue="lost"))
+        _, banner = await heard(stream, "banner", id="unserved/lost")
+        assert banner["text"] == "queue lost has no live worker; 1 job waits"
+        await storage.jobs.enqueue(EnqueueRequest("send", queue="lost"))
+        _, banner = await heard(stream, "banner", id="unserved/lost")
+        assert banner == {"id": "unserved/lost", "text": "queue lost has no live worker; 2 jobs wait"}
+        async with listening(live) as late, listening(live, "limited") as limited:
+            await heard(late, "banner", id="unserved/lost", kind="unserved", queue="lost")
+            await storage.jobs.act_on("cancel", JobFilter(queues=("lost",)))
+            await heard(late, "banner", id="unserved/lost", removed=True)
+            await storage.jobs.retry(job.id)
+            event, _ = await heard(stream, "banner", id="unserved/lost", kind="unserved")
+            async for told in limited:  # of the queue mail alone
+                assert {item.get("queue") for item in told.items if told.name == "banner"} <= {None, "mail"}
+                assert not [item for item in told.items if item.get("id") == "unserved/lost"]
+                if told.name == "tick" and told.id.partition("-")[2] >= event.id.partition("-")[2]:
+                    break
+
+
+@ONE_BACKEND
+async def test_who_comes_back_after_nobody_listened_is_told_to_read_anew(live: Live) -> None:
+    async with listening(live) as stream:
+        event, _ = await heard(stream, "tick")
+
+    async def resynced() -> bool:
+        """At once, unless the server has yet to see that the first is gone."""
+        async with listening(live, **{"Last-Event-ID": event.id}) as again, asyncio.timeout(15):
+            return (await anext(again)).name == "resync"
+
+    await until(resynced, within_s=20)
+
+
 async def test_a_shutdown_does_not_wait_for_listeners(tmp_path: Path) -> None:
     with Live(f"sqlite:///{tmp_path}/jobs.db") as live:
         async with (
@@ -150,7 +189,7 @@ async def test_a_shutdown_does_not_wait_for_listeners(tmp_path: Path) -> None:
 
 @pytest.fixture
 async def hub(storage: Storage) -> AsyncIterator[Hub]:
-    made = Hub(storage, 2, timedelta(seconds=30))
+    made = Hub(storage, Banners(storage), 2, timedelta(seconds=30))
     yield made
     made.close()
 

@@ -6,8 +6,12 @@ import os
 import pty
 import re
 import resource
+import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +19,7 @@ from forge_jobs.cli import output
 from forge_jobs.cli.main import COMMANDS
 from forge_jobs.cli.output import Column
 
-from .stage import Cli, add, status_of
+from .stage import Cli, add, start, status_of, until
 
 
 def on_terminal(*arguments: str, answer: str = "", **environment: str) -> tuple[int, str]:
@@ -160,3 +164,16 @@ def test_json_escapes_what_does_not_show(capsys: pytest.CaptureFixture[str]) -> 
     assert json.loads(shown) == value
     assert "é漢" in shown
     assert all(c == "\n" or c.isprintable() for c in shown)
+
+
+def test_ctrl_c_ends_a_command_and_is_no_error(cli: Cli) -> None:
+    add("echo", {})
+    (path,) = Path.cwd().glob("*.db")
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        process = start("enqueue", "echo", "{}")
+        until(lambda: any(link.resolve() == path for link in Path(f"/proc/{process.pid}/fd").iterdir()))
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=20)
+    assert (process.returncode, said[0]) == (130, "")
+    assert "error" not in said[1]

@@ -36,6 +36,23 @@ def stuck(ctx):
 """
 
 
+PLACED = """
+import os
+from pathlib import Path
+from forge_jobs import HandlerRegistry
+
+handlers = HandlerRegistry()
+
+@handlers.handler("where")
+def where(payload):
+    Path(payload).write_text(str(os.getpid()))
+
+@handlers.handler("parent", executor="async")
+async def parent(payload):
+    Path(payload).write_text(str(os.getpid()))
+"""
+
+
 @pytest.fixture
 def mixed(here: Path) -> Path:
     path = here / "mixed.py"
@@ -52,11 +69,59 @@ def test_a_worker_runs_plain_functions_and_children(mixed: Path) -> None:
     assert [line["job_id"] for line in said] == [jobs[1]]
 
 
+@pytest.fixture
+def placed(here: Path) -> Path:
+    path = here / "placed.py"
+    path.write_text(PLACED)
+    return path
+
+
+@pytest.mark.parametrize("how", ["option", "file", "environment"])
+def test_a_queue_has_an_executor_of_its_own(
+    placed: Path, here: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = []
+    match how:
+        case "option":
+            options = ["--executor", "reports=process"]
+        case "file":
+            (here / "forge.toml").write_text('[executors]\nreports = "process"\nelsewhere = "process"\n')
+        case "environment":
+            monkeypatch.setenv("FORGE_EXECUTORS", "reports=process, elsewhere=process")
+    for kind, queue in (("parent", "reports"), ("where", "default"), ("where", "reports")):
+        add(kind, f"{kind}.{queue}", queue=queue)
+    result = program("worker", "placed:handlers", "--queues", "default,reports", *options, "--drain")
+    assert result.code == 0, result.err
+    worker, plain, child = ((here / name).read_text() for name in ("parent.reports", "where.default", "where.reports"))
+    assert worker == plain != child
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--executor", "reports"], 2, "--executor 'reports' must be of the form QUEUE=EXECUTOR"),
+        (["--executor", "reports=proces"], 2, "did you mean 'process'?"),
+        (["--executor", "report=process"], 2, "did you mean 'reports'?"),
+        (["--executor", "reports=async", "--executor", "reports=process"], 2, "twice: async and process"),
+        (["--executor", "reports=async"], 2, "the handler for kind 'where' is a plain function"),
+    ],
+)
+def test_an_executor_of_a_queue_that_cannot_be_is_refused(
+    placed: Path, options: list[str], code: int, said: str
+) -> None:
+    result = program("worker", "placed:handlers", "--queues", "default,reports", *options, "--drain")
+    assert result.code == code, result.err
+    assert said in result.err
+    assert "Traceback" not in result.err
+
+
 def test_an_abandoned_thread_does_not_keep_the_worker(mixed: Path) -> None:
     job = add("stuck", max_attempts=1)
     result = program("worker", "mixed:handlers", "--drain")
     assert result.code == 1
-    assert "1 handler would not end" in result.err
+    assert "error: 1 handler would not end; its run was recorded without it, after its timeout" in result.err
+    assert "given back" not in result.err
+    assert '"reason": "timeout"' in result.err
     assert status_of(job) == "dead"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from forge_jobs.runtime.handler import HandlerOptions
+from forge_jobs.runtime.handler_options import HandlerOptions
 from forge_jobs.runtime.hooks import Hooks
 
 from .page import ROOT

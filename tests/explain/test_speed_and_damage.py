@@ -47,7 +47,7 @@ async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
             yield storage, spoil_file
         return
     running: Server = request.getfixturevalue("server")
-    database = running.new_database()
+    database = running.new_store()
 
     def spoil_schema(sql: str) -> None:
         with psycopg.connect(database) as connection:

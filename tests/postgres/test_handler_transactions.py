@@ -59,7 +59,7 @@ class World:
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     url = f"sqlite:///{tmp_path}/jobs.db"
     if request.param == "postgresql":
-        url = request.getfixturevalue("pg15").new_database()
+        url = request.getfixturevalue("pg15").new_store()
     async with open_storage(url) as storage:
         maker = await storage.jobs.begin(QUICK.stale_after)
         await maker.execute("CREATE TABLE notes (note text)")

@@ -30,7 +30,7 @@ class Order:
 async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
     url = f"sqlite:///{tmp_path}/jobs.db"
     if request.param == "postgresql":
-        url = request.getfixturevalue("pg15").new_database()
+        url = request.getfixturevalue("pg15").new_store()
     async with open_storage(url) as opened:
         yield opened
 

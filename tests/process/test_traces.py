@@ -74,6 +74,29 @@ def test_spans_say_which_job_they_are_of(tmp_path: Path) -> None:
     }
 
 
+def test_a_run_has_its_claim_and_its_settlement_as_children(tmp_path: Path) -> None:
+    program(tmp_path, "enqueue")
+    worker = program(tmp_path, "work")
+    run = worker.one("run parent")
+    (claim,) = [span for span in worker.all("claim") if span["parent"] == run["id"]]
+    (settle,) = [span for span in worker.all("settle") if span["parent"] == run["id"]]
+    assert {claim["trace"], settle["trace"], run["trace"]} == {run["trace"]}
+    assert claim["times"][0] <= claim["times"][1] <= run["times"][0]
+    assert run["times"][1] <= settle["times"][0] <= settle["times"][1]
+    assert (claim["kind"], settle["kind"]) == ("CLIENT", "CLIENT")
+    assert claim["attributes"]["messaging.batch.message_count"] == 1
+    assert settle["attributes"].pop("messaging.batch.message_count") >= 1  # its follow-ups may end along with it
+    assert settle["attributes"] == {
+        "messaging.system": "forge_jobs",
+        "messaging.operation.name": "settle",
+        "messaging.operation.type": "settle",
+        "forge_jobs.result": "repeated",  # its own transaction has ended it
+    }
+    for child in worker.all("run child"):
+        names = sorted(span["name"] for span in worker.spans if span["parent"] == child["id"])
+        assert names == ["claim", "settle"]
+
+
 def test_log_lines_name_the_span_at_hand_and_only_allowed_baggage_travels(tmp_path: Path) -> None:
     program(tmp_path, "enqueue")
     worker = program(tmp_path, "work")

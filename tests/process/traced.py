@@ -85,6 +85,7 @@ def as_json(span: ReadableSpan) -> dict[str, Any]:
         "links": [link.context.span_id for link in span.links],
         "attributes": dict(span.attributes or {}),
         "status": span.status.status_code.name,
+        "times": [span.start_time, span.end_time],
         "events": [event.name for event in span.events],
     }
 

@@ -33,7 +33,7 @@ async def storage(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualC
             yield opened
         return
     running: Server = request.getfixturevalue("server")
-    database = running.new_database()
+    database = running.new_store()
     async with open_storage(database, clock=clock, config=StoreConfig()) as opened:
         yield opened
     running.drop_database(database)

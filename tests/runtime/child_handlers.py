@@ -106,6 +106,17 @@ def memory(ctx: JobCtx) -> Failed:
     return Failed(str(len(bytearray(2**31))))
 
 
+@child("hog", backoff=[60])
+def hog(ctx: JobCtx, payload: dict[str, int]) -> None:
+    """Take more and more memory, up to so many MiB; then hold it."""
+    taken = []
+    for n in range(payload["mib"] // 16):
+        taken.append(bytearray(16 * 2**20))
+        ctx.progress(n)
+        time.sleep(0.002)
+    time.sleep(LONG_S)
+
+
 @child("limits")
 def limits(ctx: JobCtx) -> Dead:
     return Dead(f"{resource.getrlimit(resource.RLIMIT_NOFILE)[0]} {resource.getrlimit(resource.RLIMIT_AS)[0] // 2**20}")

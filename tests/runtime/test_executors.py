@@ -89,7 +89,7 @@ async def test_the_table_of_handlers_holds_on_every_executor(world: World, place
 
 @pytest.mark.parametrize("place", ["thread", "process"])
 async def test_the_table_of_handlers_holds_on_postgresql(server: Server, place: str) -> None:
-    url = server.new_database()
+    url = server.new_store()
     async with open_storage(url, config=StoreConfig(event_flush_s=0.1)) as storage, at_work(storage):
         await check_table(storage, place)
 

@@ -234,7 +234,7 @@ async def test_a_runtime_that_does_not_know_the_path_of_its_handlers_does_not_st
         ("no.such.module:handlers", "there is no module 'no.such.module'"),
         ("runtime.child_handlers:nothing", "has no 'nothing'"),
         ("runtime.child_handlers:LONG_S", "is a float, not a HandlerRegistry"),
-        ("runtime.table:handlers", "has no handler with executor='process' for kind 'big_follow_up'"),
+        ("runtime.table:handlers", "has no handler for kind 'big_follow_up', which runs in child"),
     ],
 )
 async def test_a_path_that_leads_elsewhere_is_refused(world: World, registry: str, named: str) -> None:

@@ -26,7 +26,7 @@ NEEDS_A_WORKER = {"/workers": ["No live worker serves queue billing"], "/": ["qu
 @pytest.fixture(scope="module")
 def database() -> Iterator[str]:
     with Server() as server:
-        yield server.new_database()
+        yield server.new_store()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

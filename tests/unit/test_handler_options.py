@@ -71,9 +71,8 @@ def test_the_executor_fits_the_function_unless_another_is_asked_for() -> None:
     handlers.handler("looped")(_handler)
     handlers.handler("plain")(lambda ctx, payload: None)
     handlers.handler("child", executor="process")(lambda ctx, payload: None)
-    assert handlers.kinds_on(Executor.ASYNC) == ["looped"]
-    assert handlers.kinds_on(Executor.THREAD) == ["plain"]
-    assert handlers.kinds_on(Executor.PROCESS) == ["child"]
+    found = {kind: entry.executor for kind in handlers.kinds() if (entry := handlers.get(kind)) is not None}
+    assert found == {"looped": Executor.ASYNC, "plain": Executor.THREAD, "child": Executor.PROCESS}
 
 
 class _Callable:

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from forge_jobs.api.answer import refusal
 from forge_jobs.api.attempts import Attempts
 from forge_jobs.api.authenticate import Authenticator
+from forge_jobs.api.banners import Banners
 from forge_jobs.api.config import ApiConfig
 from forge_jobs.api.doctor import Doctor
 from forge_jobs.api.guard import Guard
@@ -73,12 +74,13 @@ def create_app(storage: Storage, config: ApiConfig = _NO_CONFIG) -> Guard:
     `authenticate` every caller may do everything, so give it one of them unless nobody else reaches the app.
     """
     api = _api()
-    attempts = Attempts()
+    attempts, banners = Attempts(), Banners(storage)
     services = Services(
         attempts=attempts,
         authenticator=Authenticator(config, storage, attempts),
+        banners=banners,
         operations=Operations(storage),
-        hub=Hub(storage, config.streams, config.stale_after),
+        hub=Hub(storage, banners, config.streams, config.stale_after),
         exposition=Exposition(storage, stale_after=config.stale_after),
         doctor=Doctor(storage, config.stale_after),
     )

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
 
+from forge_jobs.api.banners import Banners
+from forge_jobs.api.describe import describe_every_queue
 from forge_jobs.clock import from_us
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.queue import QueueCounts
@@ -29,8 +31,9 @@ Item: TypeAlias = tuple[str, dict[str, Any], str | None, str | None, str | None]
 class Snapshots:
     """Compares the store with what it was."""
 
-    def __init__(self, storage: Storage, stale_after: timedelta) -> None:
+    def __init__(self, storage: Storage, banners: Banners, stale_after: timedelta) -> None:
         self._storage = storage
+        self._banners = banners
         self._stale_after = stale_after
         self._follower = Follower(storage, self.now)
         self._before: dict[str, Mapping[str, dict[str, Any]]] = {}
@@ -49,6 +52,10 @@ class Snapshots:
                 found += self._compare(name, key, present)
         return found
 
+    def present_banners(self) -> list[Item]:
+        """The banners of the last look, as if they were new."""
+        return [("banner", one, one["queue"], None, None) for one in self._before.get("banner", {}).values()]
+
     async def _look(self) -> list[tuple[str, str, dict[str, dict[str, Any]]]]:
         storage = self._storage
         counts = await storage.queues.recent_counts()
@@ -56,31 +63,36 @@ class Snapshots:
             queue.name: {**queue_view(queue), "counts": counts_view(counts.get(queue.name, QueueCounts()))}
             for queue in await storage.queues.list()
         }
-        workers = {row.info.host_id: process_view(row, {}) for row in await storage.processes.list(self._stale_after)}
+        processes = await storage.processes.list(self._stale_after)
+        workers = {row.info.host_id: process_view(row, {}) for row in processes}
         schedules = {one.name: schedule_view(one) for one in await storage.schedules.list()}
+        shown = await describe_every_queue(storage, processes)
+        banners = {one["id"]: one for one in await self._banners.look(shown, processes)}
         limits = {one.scope: rate_limit_view(one) for one in await storage.rate_limits.list()}
         return [
             ("queue", "name", queues),
             ("worker", "host_id", workers),
             ("schedule", "name", schedules),
             ("limit", "scope", limits),
+            ("banner", "id", banners),
         ]
 
     def _compare(self, name: str, key: str, present: dict[str, dict[str, Any]]) -> list[Item]:
         before = self._before.get(name)
         self._before[name] = present
-        if before is None:
+        if before is None and name != "banner":  # of which a stream tells from the beginning
             return []
+        before = before or {}
         found: list[Item] = []
         for id in before.keys() | present.keys():
+            queue = id if name == "queue" else (present.get(id) or before[id]).get("queue")
             if id not in present:
-                found.append((name, {key: id, "removed": True}, id if name == "queue" else None, None, None))
+                found.append((name, {key: id, "removed": True}, queue, None, None))
                 continue
             was, now = before.get(id, {}), present[id]
             differs = {field: value for field, value in now.items() if value != was.get(field, _NOTHING)}
             changed = {field: value for field, value in differs.items() if field not in _HIDDEN}
             if changed.keys() - _ALWAYS_MOVING:
-                queue = id if name == "queue" else now.get("queue") if name == "schedule" else None
                 found.append((name, {key: id, **changed}, queue, None, None))
         return found
 

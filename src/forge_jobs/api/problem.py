@@ -66,7 +66,8 @@ DETAIL_LENGTH: Final = 1_000
 
 
 class Problem(HTTPException):
-    """A request that is refused, with the code that programs branch on."""
+    """A request that is refused, with the code that programs branch on. `current`: what is stored instead of what the
+    caller took for stored."""
 
     def __init__(
         self,
@@ -76,6 +77,7 @@ class Problem(HTTPException):
         field: str | None = None,
         reason: str | None = None,
         headers: Mapping[str, str] | None = None,
+        current: Any = None,
     ) -> None:
         more = dict(headers or {})
         if code in RETRY_AFTER_S:
@@ -84,11 +86,12 @@ class Problem(HTTPException):
         self.code = code
         self.field = field
         self.reason = reason
+        self.current = current
 
 
 def document(problem: Problem, request_id: str) -> dict[str, Any]:
     """The body of a problem."""
-    shown = {
+    shown: dict[str, Any] = {
         "type": f"urn:forge-jobs:problem:{problem.code}",
         "title": TITLES[problem.status_code],
         "status": problem.status_code,
@@ -100,6 +103,8 @@ def document(problem: Problem, request_id: str) -> dict[str, Any]:
         shown["field"] = clean(problem.field)
     if problem.reason:
         shown["reason"] = problem.reason
+    if problem.current is not None:
+        shown["current"] = problem.current
     return shown
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from forge_jobs.api.attempts import Attempts
 from forge_jobs.api.authenticate import Authenticator
+from forge_jobs.api.banners import Banners
 from forge_jobs.api.doctor import Doctor
 from forge_jobs.api.operations import Operations
 from forge_jobs.api.stream import Hub
@@ -18,6 +19,7 @@ class Services:
 
     attempts: Attempts
     authenticator: Authenticator
+    banners: Banners
     operations: Operations
     hub: Hub
     exposition: Exposition

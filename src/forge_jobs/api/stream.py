@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from forge_jobs.api.answer import encode
+from forge_jobs.api.banners import Banners
 from forge_jobs.api.news import Snapshots
 from forge_jobs.api.problem import Problem
 from forge_jobs.ids import new_id
@@ -84,8 +85,9 @@ class Listener:
 class Hub:
     """Looks at the store while somebody listens, and tells all listeners."""
 
-    def __init__(self, storage: Storage, streams: int, stale_after: timedelta) -> None:
+    def __init__(self, storage: Storage, banners: Banners, streams: int, stale_after: timedelta) -> None:
         self._storage = storage
+        self._banners = banners
         self._streams = streams
         self._stale_after = stale_after
         self._boot = new_id()
@@ -93,6 +95,7 @@ class Hub:
         self._recent: deque[News] = deque(maxlen=REPLAY)
         self._listeners: set[Listener] = set()
         self._looking: asyncio.Task[None] | None = None
+        self._snapshots: Snapshots | None = None
         self._closed = False
 
     def listen(self, wanted: Wanted, last_event_id: str | None) -> tuple[Listener, bool]:
@@ -105,6 +108,8 @@ class Hub:
             raise Problem("rate_limited", f"{self._streams} streams are open already", headers={"Retry-After": "15"})
         listener = Listener(wanted)
         complete = self._replay(listener, last_event_id)
+        for name, data, queue, kind, job in () if self._snapshots is None else self._snapshots.present_banners():
+            listener.offer(News(self._seq, name, data, queue, kind, job))
         self._listeners.add(listener)
         if self._looking is None or self._looking.done():
             self._looking = asyncio.get_running_loop().create_task(self._look(), name="forge-api-news")
@@ -114,7 +119,8 @@ class Hub:
         self._listeners.discard(listener)
         if not self._listeners and self._looking is not None:
             self._looking.cancel()
-            self._looking = None
+            self._looking = self._snapshots = None
+            self._seq += 1  # a number without news: whoever comes back may have missed something meanwhile
 
     def close(self) -> None:
         """End all streams."""
@@ -174,7 +180,7 @@ class Hub:
         return f"{self._boot}-{seq}"
 
     async def _look(self) -> None:
-        snapshots = Snapshots(self._storage, self._stale_after)
+        snapshots = self._snapshots = Snapshots(self._storage, self._banners, self._stale_after)
         next_tick = 0.0
         while True:
             try:

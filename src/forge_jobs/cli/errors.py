@@ -63,6 +63,8 @@ def describe(error: BaseException) -> tuple[str, str | None, int]:
             return error.message, error.hint, error.code
         case click.ClickException():
             return _one_line(error.format_message()), None, error.exit_code
+        case click.Abort() if isinstance(error.__context__, KeyboardInterrupt):  # as click tells Ctrl-C
+            return "", None, INTERRUPTED
         case click.Abort():
             return "nothing was done: there was no answer", None, FAILURE
     return _describe_ours(error)

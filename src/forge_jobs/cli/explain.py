@@ -27,11 +27,21 @@ from forge_jobs.view.blocker import blocker_view
 UNKNOWN: Final = frozenset({BlockerCode.UNKNOWN_ID, BlockerCode.UNKNOWN_QUEUE, BlockerCode.UNKNOWN_SCHEDULE})
 
 
-@rich_click.command("explain", cls=Command)
-@rich_click.argument("id")
-@json_option
-@global_options
-@click.pass_context
+def _command(argument: str, noun: str | None = None) -> Callable[[Callable[..., None]], click.Command]:
+    """A command `explain` of one argument: a name of what `noun` says, or an id."""
+
+    def check(ctx: click.Context, param: click.Parameter, value: str) -> str:
+        return value if noun is None else check_name(value, noun)
+
+    def declare(function: Callable[..., None]) -> click.Command:
+        function = json_option(global_options(click.pass_context(function)))
+        function = rich_click.argument(argument, callback=check)(function)
+        return rich_click.command("explain", cls=Command)(function)
+
+    return declare
+
+
+@_command("id")
 def explain_job(ctx: click.Context, id: str, as_json: bool) -> None:
     """Say why a job does not run at the moment, the most final reason first, and what to do.
 
@@ -49,11 +59,7 @@ def explain_job(ctx: click.Context, id: str, as_json: bool) -> None:
     _explain(ctx, {"job_id": id}, ask, as_json=as_json)
 
 
-@rich_click.command("explain", cls=Command)
-@rich_click.argument("name", callback=lambda ctx, param, value: check_name(value, "queue"))
-@json_option
-@global_options
-@click.pass_context
+@_command("name", "queue")
 def explain_queue(ctx: click.Context, name: str, as_json: bool) -> None:
     """Say what stands in the way of a queue's jobs, the most final reason first, and what to do.
 
@@ -70,11 +76,7 @@ def explain_queue(ctx: click.Context, name: str, as_json: bool) -> None:
     _explain(ctx, {"queue": name}, ask, as_json=as_json)
 
 
-@rich_click.command("explain", cls=Command)
-@rich_click.argument("name", callback=lambda ctx, param, value: check_name(value, "schedule"))
-@json_option
-@global_options
-@click.pass_context
+@_command("name", "schedule")
 def explain_schedule(ctx: click.Context, name: str, as_json: bool) -> None:
     """Say why a schedule does not fire, the most final reason first, and what to do.
 

@@ -107,23 +107,31 @@ def list_(ctx: click.Context, chosen: JobFilter, limit: int, cursor: str | None,
                 for job in page.items
             ],
         )
-    output.say(f"{len(page.items)} of {page.total} jobs")
+    total = page.total if page.total is not None else f"at least {page.total_at_least}"
+    output.say(f"{len(page.items)} of {total} jobs")
     if page.next_cursor is not None:
         output.say(f"more: --cursor {page.next_cursor}")
 
 
 @jobs.command("show", cls=Command)
 @rich_click.argument("id")
+@rich_click.option("--stack", is_flag=True, help="Only where its handler is at this moment, if the job runs.")
 @json_option
 @global_options
 @click.pass_context
-def show(ctx: click.Context, id: str, as_json: bool) -> None:
+def show(ctx: click.Context, id: str, stack: bool, as_json: bool) -> None:
     """Show everything about one job: its fields, payload, errors, events and log.
+
+    With --stack its worker is asked where the handler is. The answer, without values, is kept in the job's log as well.
 
     \b
     Example:
       forge-jobs jobs show 01JH3V7M8Q2X4N5P6R7S8T9VWX
+      forge-jobs jobs show 01JH3V7M8Q2X4N5P6R7S8T9VWX --stack
     """
+    if stack:
+        _show_stack(ctx, id, as_json)
+        return
 
     async def work(storage: Storage, settings: Settings) -> tuple[JobDetail, list[JobEvent], list[LogLine]]:
         detail = await storage.jobs.get(JobId(id))
@@ -137,6 +145,22 @@ def show(ctx: click.Context, id: str, as_json: bool) -> None:
         output.document(job_view.job_detail(detail, timeline, log))
     else:
         _show(detail, timeline, log)
+
+
+def _show_stack(ctx: click.Context, id: str, as_json: bool) -> None:
+    from forge_jobs.cli import jobs_stack
+
+    async def work(storage: Storage, settings: Settings) -> list[LogLine]:
+        detail = await storage.jobs.get(JobId(id))
+        if detail is None:
+            raise _no_job(id)
+        return await jobs_stack.ask(storage, detail.row.id)
+
+    lines = run(ctx, work)
+    if as_json:
+        output.document(jobs_stack.as_json(lines))
+    else:
+        jobs_stack.show(lines)
 
 
 def _show(detail: JobDetail, timeline: list[JobEvent], log: list[LogLine]) -> None:

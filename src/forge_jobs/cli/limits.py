@@ -159,7 +159,7 @@ def drain(ctx: click.Context, scope: str, retry_after: timedelta | None, as_json
 
     async def work(storage: Storage, settings: Settings) -> RateLimit:
         await _get(storage, scope)
-        await storage.rate_limits.drain(scope, retry_after)
+        await storage.rate_limits.drain(scope, retry_after, actor=actor())
         return await _get(storage, scope)
 
     _print_limit(run(ctx, work), as_json)

@@ -74,8 +74,8 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
 def program() -> None:
     """A durable background job queue.
 
-    The store is one SQLite file: --database, else FORGE_DATABASE_URL, else `database` in forge.toml or in
-    [tool.forge-jobs] of pyproject.toml, else sqlite:///forge-jobs.db.
+    The store is a SQLite file or a PostgreSQL database: --database, else FORGE_DATABASE_URL, else `database` in
+    forge.toml or in [tool.forge-jobs] of pyproject.toml, else sqlite:///forge-jobs.db.
 
     \b
     Example:

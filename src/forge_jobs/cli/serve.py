@@ -28,7 +28,7 @@ from forge_jobs.cli.settings import Settings
 from forge_jobs.cli.store import opened, settings_of
 from forge_jobs.runtime.handler import HandlerRegistry
 from forge_jobs.runtime.queue_runtime import QueueRuntime
-from forge_jobs.storage.error import ConfigError
+from forge_jobs.storage.error import ConfigError, StorageError
 from forge_jobs.storage.protocol import Storage
 
 if TYPE_CHECKING:
@@ -125,6 +125,14 @@ def _config(order: Order, settings: Settings) -> ApiConfig:
     )
 
 
+async def _look_ahead(storage: Storage) -> None:
+    """Begin to count what takes long to count, so that the first page need not wait for it."""
+    with contextlib.suppress(StorageError):  # the pages will say so
+        await storage.queues.recent_counts()
+        await storage.jobs.recent_waiting_kinds()
+        await storage.jobs.recent_kinds()
+
+
 async def _serve(order: Order, settings: Settings, config: ApiConfig, handlers: HandlerRegistry | None) -> None:
     from forge_jobs.api.app import create_app
     from forge_jobs.api.server import listen, listen_on_path, make_server
@@ -133,7 +141,7 @@ async def _serve(order: Order, settings: Settings, config: ApiConfig, handlers: 
     try:
         async with (
             opened(settings, create=not order.read_only) as storage,
-            _workers(storage, settings, handlers) as runtime,
+            _workers(storage, settings, handlers, order.workers) as runtime,
         ):
             app = create_app(storage, dataclasses.replace(config, runtime=runtime))
             server = make_server(app, prefix=order.prefix)
@@ -143,10 +151,12 @@ async def _serve(order: Order, settings: Settings, config: ApiConfig, handlers: 
             output.line(f"serving {storage.url} on {_address(listener, order)}")
             output.flush()
             async with asyncio.TaskGroup() as tasks:
+                looking = tasks.create_task(_look_ahead(storage))
                 serving = tasks.create_task(server.serve(sockets=[listener]))
                 waiting = tasks.create_task(stopping.wait())
                 await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
                 waiting.cancel()
+                looking.cancel()
                 server.stop()
                 await app.close()  # streams would hold the server up
     finally:
@@ -158,7 +168,7 @@ async def _serve(order: Order, settings: Settings, config: ApiConfig, handlers: 
 
 @contextlib.asynccontextmanager
 async def _workers(
-    storage: Storage, settings: Settings, handlers: HandlerRegistry | None
+    storage: Storage, settings: Settings, handlers: HandlerRegistry | None, target: str | None
 ) -> AsyncIterator[QueueRuntime | None]:
     """Workers in this process, as long as it serves."""
     if handlers is None:
@@ -171,6 +181,8 @@ async def _workers(
         slots=settings.runtime.slots if settings.is_given("slots") else None,
         name=settings.worker_name,
         config=settings.runtime,
+        registry=target,
+        executors=settings.executors_served,
     )
     await runtime.start()
     try:

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from typing import Any, Final
 from forge_jobs.cli.database_table import url_of_table
 from forge_jobs.config import RuntimeConfig, StoreConfig, unknown_key
 from forge_jobs.names import check_name
+from forge_jobs.runtime.executors.placement import check_executors
 from forge_jobs.storage.error import ConfigError, InvalidName
 
 DEFAULT_DATABASE: Final = "sqlite:///forge-jobs.db"
@@ -30,6 +31,7 @@ LABEL_LENGTH: Final = 128
 _OWN_TYPES: Final = {
     "database": "str",
     "queues": "list",
+    "executors": "dict",
     "worker_name": "str",
     "log_level": "str",
     "log_format": "str",
@@ -37,12 +39,14 @@ _OWN_TYPES: Final = {
 _OWN_DEFAULTS: Final[dict[str, Any]] = {
     "database": DEFAULT_DATABASE,
     "queues": ("default",),
+    "executors": {},
     "worker_name": None,
     "log_level": "info",
     "log_format": "auto",
     "shutdown_grace_s": SHUTDOWN_GRACE_S,
 }
 _OWN_VARIABLES: Final = {"database": "FORGE_DATABASE_URL"}
+_OWN_OPTIONS: Final = {"shutdown_grace_s": "--grace", "worker_name": "--name", "executors": "--executor"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class Settings:
 
     database: str
     queues: tuple[str, ...]
+    executors: Mapping[str, str]
     worker_name: str | None
     log_level: str
     log_format: str
@@ -73,6 +78,11 @@ class Settings:
     values: Mapping[str, Any]
     sources: Mapping[str, Source]
     notes: tuple[str, ...] = ()
+
+    @property
+    def executors_served(self) -> dict[str, str]:
+        """Those of the queues that are served."""
+        return {queue: name for queue, name in self.executors.items() if queue in self.queues}
 
     def is_given(self, key: str) -> bool:
         """Whether somebody chose the value."""
@@ -127,6 +137,7 @@ def _build(values: dict[str, Any], sources: dict[str, Source], notes: tuple[str,
         raise ConfigError(f"force_network_fs {flag!r} must be true or false")
     store = StoreConfig(**{f.name: values[f.name] for f in dataclasses.fields(StoreConfig)})
     values["queues"] = _queues(values["queues"])
+    values["executors"] = _executors(values["executors"], values["queues"], sources["executors"])
     values["worker_name"] = _label(values["worker_name"])
     _one_of("log_level", values["log_level"], LOG_LEVELS)
     _one_of("log_format", values["log_format"], LOG_FORMATS)
@@ -162,6 +173,14 @@ def _queues(value: Any) -> tuple[str, ...]:
         return tuple(dict.fromkeys(check_name(name, "queue") for name in value))
     except InvalidName as error:
         raise ConfigError(f"queues: {error}") from error
+
+
+def _executors(value: Any, queues: tuple[str, ...], source: Source) -> dict[str, str]:
+    """The executors of queues by queue. All but the option may name queues too that other workers serve."""
+    if not isinstance(value, dict):
+        raise ConfigError(f'executors {value!r} must be a table such as {{ reports = "process" }}')
+    found = check_executors(value, queues if source.name == _option("executors") else None)
+    return {queue: executor.value for queue, executor in found.items()}
 
 
 def _label(value: Any) -> str | None:
@@ -206,6 +225,8 @@ def _parse(key: str, text: str, type_: str) -> Any:
             if not names:
                 raise ConfigError(f"{variable(key)} {text!r} names {'no queue' if key == 'queues' else 'nothing'}")
             return names
+        case "dict":
+            return parse_pairs(variable(key), text.split(","))
         case "bool":
             return {"true": True, "1": True, "false": False, "0": False}.get(text.strip().lower(), text)
         case "int" | "float":
@@ -218,6 +239,23 @@ def _parse(key: str, text: str, type_: str) -> Any:
             except ValueError:
                 return text
     return text
+
+
+def parse_pairs(key: str, texts: Iterable[str]) -> dict[str, str]:
+    """The table that texts such as `reports=process` stand for.
+
+    Raises:
+        ConfigError: one is not of that form, or a name comes twice.
+    """
+    found: dict[str, str] = {}
+    for text in filter(str.strip, texts):
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not (name and equals and value):
+            raise ConfigError(f"{key} {text.strip()!r} must be of the form QUEUE=EXECUTOR, such as reports=process")
+        if found.get(name, value) != value:
+            raise ConfigError(f"{key} gives {name!r} twice: {found[name]} and {value}")
+        found[name] = value
+    return found
 
 
 # The file
@@ -304,7 +342,7 @@ def _defaults() -> dict[str, Any]:
 
 
 def _option(key: str) -> str:
-    return {"shutdown_grace_s": "--grace", "worker_name": "--name"}.get(key, f"--{key.replace('_', '-')}")
+    return _OWN_OPTIONS.get(key, f"--{key.replace('_', '-')}")
 
 
 def _blame(error: ConfigError, values: Mapping[str, Any], sources: Mapping[str, Source]) -> ConfigError:

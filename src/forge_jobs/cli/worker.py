@@ -25,12 +25,12 @@ from forge_jobs.cli.lazy_group import Command
 from forge_jobs.cli.load_registry import load_registry
 from forge_jobs.cli.logs import log_the_rest, log_to_stderr
 from forge_jobs.cli.parameters import Duration, Invocation, global_options
-from forge_jobs.cli.settings import Settings
+from forge_jobs.cli.settings import Settings, parse_pairs
 from forge_jobs.cli.store import opened, settings_of
 from forge_jobs.cli.worker_http import Address, check_installed, serving
 from forge_jobs.clock import SHARED_CLOCK, Clock
 from forge_jobs.runtime.handler import HandlerRegistry
-from forge_jobs.runtime.queue_runtime import QueueRuntime
+from forge_jobs.runtime.queue_runtime import QueueRuntime, Report
 from forge_jobs.storage.protocol import Storage
 
 if TYPE_CHECKING:
@@ -56,6 +56,13 @@ RELOADED: Final = "FORGE_RELOADED"
     type=click.IntRange(1, limits.SLOTS_PER_PROCESS),
     help="Most jobs of one queue at a time in this process; 10 if not given.",
 )
+@rich_click.option(
+    "--executor",
+    "executors",
+    metavar="QUEUE=EXECUTOR",
+    multiple=True,
+    help="Where handlers of a queue run that do not say so themselves: async, thread or process.",
+)
 @rich_click.option("--name", metavar="LABEL", help="What people call this worker.")
 @rich_click.option("--drain", is_flag=True, help="Stop when nothing of these queues and kinds is ready or running.")
 @rich_click.option("--drain-all", is_flag=True, help="Stop when nothing waits for a later time either.")
@@ -76,6 +83,7 @@ def worker(
     target: str,
     queues: str | None,
     slots: int | None,
+    executors: tuple[str, ...],
     name: str | None,
     drain: bool,
     drain_all: bool,
@@ -95,6 +103,7 @@ def worker(
     Example:
       forge-jobs worker app:handlers
       forge-jobs worker app:handlers --queues mail,default --slots 20
+      forge-jobs worker app:handlers --queues default,reports --executor reports=process
       forge-jobs worker app:handlers --drain
       forge-jobs worker app:handlers --reload
     """
@@ -106,6 +115,7 @@ def worker(
         ctx,
         queues=None if queues is None else _names(queues),
         slots=slots,
+        executors=parse_pairs("--executor", executors) or None,
         worker_name=name,
         shutdown_grace_s=None if grace is None else grace.total_seconds(),
         max_jobs=max_jobs,
@@ -162,7 +172,7 @@ async def _work(
     """Run a worker to its end; its exit code."""
     threads = ThreadPoolExecutor(_threads_for(settings), thread_name_prefix="forge-handler")
     asyncio.get_running_loop().set_default_executor(threads)
-    abandoned = 0
+    done: Report | None = None
     try:
         async with opened(settings, create=True, clock=_clock_of_a_test()) as storage:
             runtime = _runtime(storage, handlers, target, settings)
@@ -179,22 +189,31 @@ async def _work(
                 if runtime.env.health.fatal is not None:
                     raise runtime.env.health.fatal
             finally:
-                abandoned = runtime.report.abandoned
-        if abandoned:
-            what = (
-                "1 handler would not end; its job was"
-                if abandoned == 1
-                else f"{abandoned} handlers would not end; their jobs were"
-            )
-            raise Failure(f"{what} given back")
+                done = runtime.report
+        if done.abandoned:
+            raise Failure(_would_not_end(done.abandoned, done.abandoned_returned))
     except Exception as error:
         code = report(error, debug=debug)
     else:
         code = 0
     threads.shutdown(wait=False, cancel_futures=True)
-    if abandoned or not await _threads_ended():
+    if (done and done.abandoned) or not await _threads_ended():
         _exit_now(code)  # what would not end must not keep the process, nor does Python's own wait for it have a limit
     return code
+
+
+def _would_not_end(handlers: int, returned: int) -> str:
+    """What became of the jobs of handlers that would not end."""
+    if handlers == 1:
+        end = "its job was given back" if returned else "its run was recorded without it, after its timeout or a cancel"
+        return f"1 handler would not end; {end}"
+    if returned == handlers:
+        end = "their jobs were given back"
+    elif not returned:
+        end = "their runs were recorded without them, after a timeout or a cancel"
+    else:
+        end = f"{returned} of their jobs were given back, the others recorded after a timeout or a cancel"
+    return f"{handlers} handlers would not end; {end}"
 
 
 def _clock_of_a_test() -> Clock | None:
@@ -225,6 +244,7 @@ def _runtime(storage: Storage, handlers: HandlerRegistry, target: str, settings:
         name=settings.worker_name,
         config=settings.runtime,
         registry=target,
+        executors=settings.executors_served,
     )
 
 

@@ -66,17 +66,9 @@ def serving(address: tuple[str, int], runtime: QueueRuntime, storage: Storage) -
 def readiness(runtime: QueueRuntime, loop: asyncio.AbstractEventLoop) -> Answer:
     """200 if the worker makes progress, else 503 with what keeps it from that."""
     from forge_jobs.probe import Answer
-    from forge_jobs.runtime.readiness import not_ready
 
-    env = runtime.env
-    problems = not_ready(env, loop.time())
-    loops = {
-        name: {"last_success_us": one.last_success_us, "errors": one.errors, "leading": one.leading}
-        for name, one in list(env.health.loops.items())
-    }
-    beat = {"age_s": round(env.silent_us() / 1e6, 1), "fenced": env.health.fenced}
-    found = {"status": "not_ready" if problems else "ok", "problems": problems, "heartbeat": beat, "loops": loops}
-    return Answer.of(503 if problems else 200, found)
+    found = runtime.readiness(loop.time())
+    return Answer.of(503 if found["problems"] else 200, found)
 
 
 def metrics(exposition: Exposition, loop: asyncio.AbstractEventLoop) -> Answer:

@@ -35,7 +35,7 @@ from forge_jobs.storage.types.finalize import (
 from forge_jobs.storage.types.job import ErrorKind
 
 if TYPE_CHECKING:
-    from forge_jobs.runtime.handler import HandlerOptions
+    from forge_jobs.runtime.handler_options import HandlerOptions
     from forge_jobs.runtime.running import Run
     from forge_jobs.storage.types.job import JobRecord
 

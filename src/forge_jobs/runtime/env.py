@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from forge_jobs.runtime.deadlines import Deadlines
     from forge_jobs.runtime.deaths import Deaths
     from forge_jobs.runtime.exchange import Exchanger
+    from forge_jobs.runtime.executors.placement import Placement
     from forge_jobs.runtime.executors.process import Processes
     from forge_jobs.runtime.executors.thread import Threads
     from forge_jobs.runtime.job_log import JobLogs
@@ -110,6 +111,7 @@ class RuntimeEnv:
     deadlines: Deadlines = field(init=False)
     heartbeat: Heartbeat = field(init=False)
     deaths: Deaths = field(init=False)
+    placement: Placement = field(init=False)
     threads: Threads = field(init=False)
     processes: Processes = field(init=False)
 

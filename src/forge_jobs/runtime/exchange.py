@@ -11,17 +11,19 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from forge_jobs import limits
+from forge_jobs import limits, tracing
 from forge_jobs.observe import tell
+from forge_jobs.runtime import stacks
 from forge_jobs.runtime.admission import refusals
 from forge_jobs.runtime.running import Run, RunState
 from forge_jobs.runtime.toll import NEVER, Toll
 from forge_jobs.runtime.worker import Slot
 from forge_jobs.storage.error import Busy, StorageError, StoreFull, StoreUnavailable
-from forge_jobs.storage.protocol import CLUSTER, LIMITS, Claim, ClaimRequest, Exchange
+from forge_jobs.storage.protocol import CLUSTER, LIMITS, STACK, Claim, ClaimRequest, Exchange
 from forge_jobs.storage.types.finalize import (
     APPLIED_DONE,
     Applied,
@@ -225,6 +227,8 @@ class Exchanger:
             self._toll.forget()
             for line in self.lines.values():
                 line.permit = True
+        if queues is not None and STACK in queues:
+            stacks.asked(self.env, queues)
         if queues is not None and CLUSTER in queues:
             for line in self.lines.values():
                 line.supervisor.look()
@@ -310,6 +314,7 @@ class Exchanger:
     async def _deal(
         self, settlements: list[tuple[Run | None, Finalize]], claims: list[tuple[Line, tuple[Slot, ...], ClaimRequest]]
     ) -> None:
+        began_ns = tracing.begin_exchange()
         try:
             await self._progress(settlements)
             answer = await self.env.storage.jobs.settle_and_claim(
@@ -322,6 +327,7 @@ class Exchanger:
             self._outbox.extendleft(reversed(settlements))
             raise
         self._settle_failures = self._claim_failures = 0
+        traced = None if began_ns is None else _traced(began_ns, settlements, answer)
         for (run, item), settled in zip(settlements, answer.settled, strict=True):
             if run is not None:
                 self.env.running.remove(run)
@@ -345,8 +351,17 @@ class Exchanger:
             line.answered(claim, now, self._toll.opens_at)
             self._alone_answered(line, request, claim, now)
             line.give(slots, jobs, alone=request.alone)
+            if traced is not None:
+                self._came_with(traced, jobs)
             if request.alone and jobs:
                 self._alone_run = self.env.running.get(Claimed(jobs[0].id, jobs[0].fence))
+
+    def _came_with(self, exchange: tracing.Exchanged, jobs: Sequence[JobRecord]) -> None:
+        """The runs that were just given out begin later, when their slots wake up: their spans name the exchange."""
+        for job in jobs:
+            run = self.env.running.get(Claimed(job.id, job.fence))
+            if run is not None:
+                run.claim_traced = exchange
 
     async def _admitted(
         self, claims: list[tuple[Line, tuple[Slot, ...], ClaimRequest]], answered: Sequence[Claim]
@@ -455,15 +470,12 @@ class Exchanger:
         self._rotation = (self._rotation + 1) % len(wanting)
         wanting = wanting[self._rotation :] + wanting[: self._rotation]
         kinds, gates, opens_at = self._toll.passing(now)
-        if self.env.threads.full:
-            refused = self.env.threads.refused_kinds()
-            kinds = tuple(kind for kind in kinds if kind not in refused)
-            gates = tuple(gate for gate in gates if gate.kind not in refused)
         if not kinds and opens_at < NEVER:
             for line in wanting:
                 line.shut_until(opens_at, now)
             return []
         alone_kinds = tuple(kind for kind in kinds if self.env.max_crashes(kind) == 1)
+        full = self.env.threads.full
         alone = self._alone_since is not None
         claims = []
         for line in wanting[:1] if alone else wanting:
@@ -481,6 +493,8 @@ class Exchanger:
                 valid_until_us=self.env.claims_valid_until_us,
                 gates=gates,
             )
+            if full:
+                request = _without(self.env.threads.refused_kinds(line.queue), request)
             claims.append((line, slots, request))
         return claims
 
@@ -548,6 +562,26 @@ class Exchanger:
             await self._poked.wait()
         finally:
             timer.cancel()
+
+
+def _traced(began_ns: int, settlements: Sequence[tuple[Run | None, Finalize]], answer: Exchange) -> tracing.Exchanged:
+    """The exchange for traces, in which its settlements end."""
+    claimed = sum(len(claim.jobs) for claim in answer.claims)
+    exchange = tracing.end_exchange(began_ns, settled=len(settlements), claimed=claimed)
+    for (run, _), settled in zip(settlements, answer.settled, strict=True):
+        if run is not None and run.span is not None:
+            tracing.end_settle(run.span, run.job, exchange, type(settled).__name__.lower())
+    return exchange
+
+
+def _without(kinds: Collection[str], request: ClaimRequest) -> ClaimRequest:
+    """The same claim, but not of these kinds."""
+    return replace(
+        request,
+        kinds=tuple(kind for kind in request.kinds if kind not in kinds),
+        alone_kinds=tuple(kind for kind in request.alone_kinds if kind not in kinds),
+        gates=tuple(gate for gate in request.gates if gate.kind not in kinds),
+    )
 
 
 def _tell_all(settlements: Sequence[tuple[Run | None, Finalize]], answer: Exchange) -> None:

@@ -14,23 +14,22 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from forge_jobs import limits
 from forge_jobs.names import check_name
-from forge_jobs.runtime.executors.executor import Executor, choose
+from forge_jobs.runtime.executors.executor import Executor, choose, is_coroutine_function
 from forge_jobs.runtime.executors.in_child import in_child
 from forge_jobs.runtime.executors.thread import on_thread
 from forge_jobs.runtime.handler_function import Decorator, HandlerFunction
+from forge_jobs.runtime.handler_options import HandlerOptions, options_of
 from forge_jobs.runtime.hooks import Hooks
 from forge_jobs.runtime.lifespan import Lifespans, take
 from forge_jobs.runtime.outcome import JobOutcome
 from forge_jobs.runtime.payloads import PLAIN, PayloadReader, reader_of
-from forge_jobs.runtime.rate_limit import CostOf, Price, ScopeOf, check_affordable, declare
+from forge_jobs.runtime.rate_limit import check_affordable, declare
 from forge_jobs.runtime.signature import annotation_of, is_context, positional, resources_of
 from forge_jobs.storage.error import ConfigError, InvalidInput
 from forge_jobs.storage.types.rate_limit import Gate, RateLimitDeclaration
@@ -45,8 +44,6 @@ log = logging.getLogger("forge_jobs.handlers")
 Run: TypeAlias = "Callable[[JobCtx, Any], Awaitable[JobOutcome | None]]"
 Call: TypeAlias = "Callable[[JobCtx, Any], Any]"
 """The handler's function itself: gives an outcome, or a coroutine of one."""
-Backoff: TypeAlias = "Sequence[float] | Callable[[int, BaseException | None], float]"
-CANCEL_GRACE_S: Final = (0, 3600)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -73,64 +70,6 @@ class ResidentHandler(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandlerOptions:
-    """How jobs of a kind are run.
-
-    executor: `async` on the event loop, `thread`, or `process`: a child process. By default an `async def` runs on the
-    event loop, a plain function on a thread.
-    timeout: seconds (1 ms … 115 d) after which a run is ended and counts as failed; none by default.
-    max_attempts: runs before a job is dead (1 … 1000), for requests that name none. backoff: a list of delays in
-    seconds (the last repeats) or a callable `(attempt, error) -> seconds`, in place of the queue's curve.
-    retry_on: only these exceptions are retried. dead_on: these end the job at once. cancel_grace: seconds between the
-    signal of a cancel or timeout and the end of a handler that ignores it. queue: where requests without a queue
-    go. max_crashes: crashes after which a job is dead (1 … 100). rate_limit: the scope that each run is paid from, or a
-    function of the payload that gives it (None is free); cost: how many tokens (1), or a function of the payload. A job
-    that cannot be paid for waits without a slot. bad_payload: what a payload that cannot be read makes of a run:
-    `failed`, as a deploy may mend the handler, or `dead`. redact: keys whose values people do not get to see, besides
-    the usual ones.
-    """
-
-    executor: str | None = None
-    timeout: float | timedelta | None = None
-    max_attempts: int | None = None
-    backoff: Backoff | None = None
-    retry_on: tuple[type[BaseException], ...] | None = None
-    dead_on: tuple[type[BaseException], ...] = ()
-    cancel_grace: float | None = None
-    queue: str | None = None
-    max_crashes: int | None = None
-    rate_limit: ScopeOf | None = None
-    cost: CostOf = 1.0
-    bad_payload: Literal["failed", "dead"] = "failed"
-    redact: tuple[str, ...] = ()
-    price: Price | None = dataclasses.field(init=False, default=None)
-
-    def __post_init__(self) -> None:
-        if self.timeout is not None:
-            _seconds("timeout", self.timeout, limits.TIMEOUT_S)
-        if self.cancel_grace is not None:
-            _seconds("cancel_grace", self.cancel_grace, CANCEL_GRACE_S)
-        _within("max_attempts", self.max_attempts, limits.MAX_ATTEMPTS)
-        _within("max_crashes", self.max_crashes, limits.MAX_CRASHES)
-        if self.queue is not None:
-            check_name(self.queue, "queue")
-        _check_backoff(self.backoff)
-        if self.rate_limit is not None:
-            object.__setattr__(self, "price", Price(self.rate_limit, self.cost))
-        if self.bad_payload not in ("failed", "dead"):
-            raise ConfigError(f"bad_payload {self.bad_payload!r} must be 'failed' or 'dead'")
-        if not isinstance(self.redact, tuple) or not all(isinstance(key, str) for key in self.redact):
-            raise ConfigError(f"redact {self.redact!r} must be a list of keys")
-        for name, classes in (("retry_on", self.retry_on or ()), ("dead_on", self.dead_on)):
-            if not all(isinstance(one, type) and issubclass(one, BaseException) for one in classes):
-                raise ConfigError(f"{name} {classes!r} must be exception classes")
-
-    @property
-    def timeout_s(self) -> float | None:
-        return self.timeout.total_seconds() if isinstance(self.timeout, timedelta) else self.timeout
-
-
 @dataclass(frozen=True, slots=True)
 class RegisteredHandler:
     """A handler with its options: what the registry holds."""
@@ -144,6 +83,19 @@ class RegisteredHandler:
     reader: PayloadReader = PLAIN
     """How its payloads are read. `run` and `call` get what this decodes."""
     resources: tuple[str, ...] = ()
+    is_async: bool = True
+    """Whether its function gives a coroutine."""
+    is_resident: bool = False
+    """Whether it keeps something in its worker, see `ResidentHandler`."""
+
+    def on(self, executor: Executor) -> RegisteredHandler:
+        """The same run elsewhere: the executor is one that fits."""
+        assert self.call is not None
+        return dataclasses.replace(self, run=_run_on(executor, self.call), executor=executor)
+
+    def instead(self, run: Run) -> RegisteredHandler:
+        """The same with another function in its place, on the event loop."""
+        return dataclasses.replace(self, run=run, executor=Executor.ASYNC)
 
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of its payloads; `{}` takes everything."""
@@ -196,13 +148,14 @@ class HandlerRegistry:
         """Register an object with a `kind` and an async `run(ctx, payload)`. Registering a kind again replaces it.
 
         It may bring options of its own as a mapping `handler_options`; those given here come first. With
-        `executor="process"` its `run` is called in a child process.
+        `executor="process"`, its own or its queue's, its `run` is called in a child process.
         """
         kind = check_name(getattr(handler, "kind", None), "kind")
         if not inspect.iscoroutinefunction(getattr(handler, "run", None)):
             raise ConfigError(f"the handler for kind {kind!r} needs an async method run(ctx, payload)")
         own: Mapping[str, Any] = getattr(handler, "handler_options", {})
-        self._add(_registered(kind, handler.run, handler.run, {**own, **options}))
+        entry = _registered(kind, handler.run, handler.run, {**own, **options})
+        self._add(dataclasses.replace(entry, is_resident=isinstance(handler, ResidentHandler)))
         if isinstance(handler, ResidentHandler):
             self._residents[kind] = handler
 
@@ -333,10 +286,6 @@ class HandlerRegistry:
         """The registered kinds, sorted."""
         return sorted(self._handlers)
 
-    def kinds_on(self, executor: Executor) -> list[str]:
-        """The kinds whose handlers run on this executor, sorted."""
-        return [kind for kind in self.kinds() if self._handlers[kind].executor is executor]
-
     def __len__(self) -> int:
         return len(self._handlers)
 
@@ -371,38 +320,22 @@ def _declaration(given: dict[str, Any]) -> ScheduleDeclaration:
     return ScheduleDeclaration(**given)
 
 
-def _options(kind: str, options: dict[str, Any]) -> HandlerOptions:
-    legal = {f.name for f in dataclasses.fields(HandlerOptions) if f.init}
-    for name in options:
-        if name not in legal:
-            from forge_jobs.config import unknown_key
-
-            raise ConfigError(f"handler for kind {kind!r}: {unknown_key(name, legal)}")
-    for name in ("retry_on", "dead_on"):
-        if name in options and not isinstance(options[name], Sequence):
-            options[name] = (options[name],)
-        if name in options:
-            options[name] = tuple(options[name])
-    if isinstance(redact := options.get("redact"), (str, list, set, frozenset)):
-        options["redact"] = (redact,) if isinstance(redact, str) else tuple(redact)
-    try:
-        return HandlerOptions(**options)
-    except ConfigError as error:
-        raise ConfigError(f"handler for kind {kind!r}: {error}") from error
-
-
 def _registered(kind: str, call: Call, function: Callable[..., Any], options: dict[str, Any]) -> RegisteredHandler:
     """The handler with the `run` of its executor: a coroutine that calls it, or waits for it to be called elsewhere."""
-    given = _options(kind, options)
-    executor = choose(function, given.executor, kind)
+    given = options_of(kind, options)
+    is_async = is_coroutine_function(function)
+    executor = choose(given.executor, kind, is_async=is_async)
+    return RegisteredHandler(kind, _run_on(executor, call), given, executor, call, is_async=is_async)
+
+
+def _run_on(executor: Executor, call: Call) -> Run:
     match executor:
         case Executor.ASYNC:
-            run: Run = call
+            return call
         case Executor.THREAD:
-            run = on_thread(call)
+            return on_thread(call)
         case Executor.PROCESS:
-            run = in_child
-    return RegisteredHandler(kind, run, given, executor, call)
+            return in_child
 
 
 def _adapt(function: Callable[..., Any], kind: str) -> tuple[Call, PayloadReader]:
@@ -436,25 +369,3 @@ def _reader(function: Callable[..., Any], parameter: inspect.Parameter, kind: st
         return reader_of(annotation_of(function, parameter))
     except ConfigError as error:
         raise ConfigError(f"the handler for kind {kind!r}: {error}") from error
-
-
-def _seconds(name: str, value: object, bounds: tuple[float, float]) -> None:
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if type(seconds) not in (int, float) or not bounds[0] <= seconds <= bounds[1]:  # type: ignore[operator]
-        raise ConfigError(
-            f"{name} {repr(value)[:80]} must be seconds or a timedelta within {bounds[0]:g} … {bounds[1]:g} s"
-        )
-
-
-def _check_backoff(backoff: object) -> None:
-    if backoff is None or callable(backoff):
-        return
-    if isinstance(backoff, str) or not isinstance(backoff, Sequence) or not backoff:
-        raise ConfigError(f"backoff {backoff!r} must be a list of at least one delay in seconds, or a callable")
-    for delay in backoff:
-        _seconds("backoff delay", delay, (0, limits.BACKOFF_S[1]))
-
-
-def _within(name: str, value: object, bounds: tuple[int, int]) -> None:
-    if value is not None and (type(value) is not int or not bounds[0] <= value <= bounds[1]):
-        raise ConfigError(f"{name} {value!r} is not a whole number within {bounds[0]} … {bounds[1]}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -18,6 +18,7 @@ from forge_jobs.runtime.deadlines import Deadlines
 from forge_jobs.runtime.deaths import Deaths
 from forge_jobs.runtime.env import RuntimeEnv
 from forge_jobs.runtime.exchange import Exchanger, Line
+from forge_jobs.runtime.executors.placement import Placement, check_executors
 from forge_jobs.runtime.executors.process import Processes
 from forge_jobs.runtime.executors.thread import Threads
 from forge_jobs.runtime.handler import HandlerRegistry
@@ -39,6 +40,7 @@ from forge_jobs.runtime.loops import (
 )
 from forge_jobs.runtime.loops.heartbeat import Heartbeat
 from forge_jobs.runtime.loops.loop import Loop, run_loop
+from forge_jobs.runtime.readiness import readiness
 from forge_jobs.runtime.routing import DefaultRouter, Router
 from forge_jobs.runtime.running import RunningTable, RunState
 from forge_jobs.runtime.schedules import trigger
@@ -66,11 +68,13 @@ DRAIN_LOOK_MAX_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a process did: jobs finished, given back unfinished, and abandoned in a handler that would not end."""
+    """What a process did: jobs finished, given back unfinished, and abandoned in a handler that would not end. Of the
+    abandoned ones `abandoned_returned` were given back; the others timed out, were cancelled, or were over."""
 
     finished: int
     released: int
     abandoned: int
+    abandoned_returned: int
 
 
 class QueueRuntime:
@@ -81,10 +85,12 @@ class QueueRuntime:
 
     `slots` is the most jobs of one queue at a time in this process (10); all queues together at most 2 000. `name`
     labels the process for people. `registry` is the path of `handlers`, as in "app:handlers": child processes import
-    it, so handlers with `executor="process"` need it. One runtime per event loop is usual, several are fine.
+    it, so handlers with `executor="process"` need it. `executors` says where the handlers of a queue run that do not
+    say so themselves, as in `{"reports": "process"}`; a queue that is not named leaves it to the function. One runtime
+    per event loop is usual, several are fine.
 
     Raises:
-        ConfigError: no queue, or too many slots.
+        ConfigError: no queue, too many slots, or `executors` names no executor or a queue that is not served.
         InvalidName: a queue's name is not legal.
     """
 
@@ -98,8 +104,10 @@ class QueueRuntime:
         name: str | None = None,
         config: RuntimeConfig | None = None,
         registry: str | None = None,
+        executors: Mapping[str, str] | None = None,
     ) -> None:
         self.queues = _queue_names(queues)
+        self._executors = check_executors(executors or {}, self.queues)
         config = config or RuntimeConfig()
         _check_slots(slots if slots is not None else config.slots, len(self.queues))
         self._slots = slots
@@ -136,15 +144,15 @@ class QueueRuntime:
     @property
     def report(self) -> Report:
         counts = self.env.health.counts
-        return Report(counts["finished"], counts["released"], counts["abandoned"])
+        return Report(counts["finished"], counts["released"], counts["abandoned"], counts["abandoned_returned"])
 
     async def start(self) -> None:
         """Begin to work; returns when the process is registered and its slots are open. A stopped runtime may be
         started again, as a new process with a new `host_id`.
 
         Raises:
-            ConfigError: it is running, a handler takes a resource that no lifespan provides, or child processes cannot
-                find its handlers.
+            ConfigError: it is running, a handler takes a resource that no lifespan provides, cannot run where its queue
+                says, or is not found by child processes.
             LifespanError: a resource could not be made.
         """
         if self._started:
@@ -162,11 +170,14 @@ class QueueRuntime:
     async def _begin(self) -> None:
         storage, handlers, router, config, label = self._settings
         handlers.check_resources()
+        placement = Placement(handlers, self._executors, self.queues)
+        placement.check()
         env = self._env = RuntimeEnv(storage, handlers, router, config, label)
         env.on_settled = self.on_settled
         env.running, env.deadlines, env.exchanger = RunningTable(), Deadlines(), Exchanger(env)
         env.job_logs = JobLogs(env)
         env.heartbeat, env.deaths = Heartbeat(env, self.queues), Deaths(env)
+        env.placement = placement
         env.threads, env.processes = Threads(env), Processes(env, self._registry)
         self._hurry.clear()
         self._supervisors = []
@@ -260,16 +271,12 @@ class QueueRuntime:
             if hurry:
                 self._hurry.set()
 
-    def stuck(self) -> str | None:
-        """Why this process makes no progress; None if it does, or was told to rest."""
-        env = self._env
-        if env is None or not env.health.beats:
-            return "not started"
-        if env.health.fatal is not None:
-            return "the store cannot be used any more"
-        if env.health.fenced or env.health.claims_stopped:
-            return f"no heartbeat was accepted for {env.silent_us() / 1e6:.0f} s"
-        return "stopping" if env.stopping.is_set() else None
+    def readiness(self, loop_time: float) -> dict[str, Any]:
+        """Whether this process makes progress, and what keeps it from that, by the clock of its event loop.
+
+        Reads plain numbers only, so it may be called from any thread, also while a handler blocks the event loop.
+        """
+        return readiness(self._env, loop_time)
 
     async def enqueue(self, request: EnqueueRequest) -> EnqueueOutcome:
         """Enqueue a job as a handler's follow-up would be: an absent queue and max_attempts are filled in."""
@@ -397,7 +404,9 @@ class QueueRuntime:
                 left = [run for run in env.running if not run.lost and run.state is not RunState.ENDED]
                 if left:
                     env.health.counts["abandoned"] += len(left)
-                    env.health.counts["released"] += sum(run.concluded is None for run in left)
+                    returned = sum(run.concluded is None for run in left)
+                    env.health.counts["released"] += returned
+                    env.health.counts["abandoned_returned"] += returned
                     for run in left:
                         run.state = RunState.ABANDONED
                     await env.storage.jobs.settle_and_claim(

@@ -5,7 +5,28 @@ One whose heartbeats are refused, or that has not asked for jobs for long though
 
 from __future__ import annotations
 
+from typing import Any
+
 from forge_jobs.runtime.env import RuntimeEnv
+
+
+def readiness(env: RuntimeEnv | None, loop_time: float) -> dict[str, Any]:
+    """Whether a worker process is ready, what keeps it from its work, its heartbeat and its loops, for programs.
+
+    `env` is None before the start. May be called as `not_ready` is.
+    """
+    if env is None:
+        return {"status": "not_ready", "problems": ["it was not started yet"], "heartbeat": None, "loops": {}}
+    problems = not_ready(env, loop_time)
+    return {
+        "status": "not_ready" if problems else "ok",
+        "problems": problems,
+        "heartbeat": {"age_s": round(env.silent_us() / 1e6, 1), "fenced": env.health.fenced},
+        "loops": {
+            name: {"last_success_us": one.last_success_us, "errors": one.errors, "leading": one.leading}
+            for name, one in list(env.health.loops.items())
+        },
+    }
 
 
 def not_ready(env: RuntimeEnv, loop_time: float) -> list[str]:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 from forge_jobs import tracing
 from forge_jobs.runtime.cancel import CancelReason, CancelToken
-from forge_jobs.runtime.handler import RegisteredHandler
 from forge_jobs.storage.types.job import EnqueueRequest, JobRecord
 from forge_jobs.storage.types.process import Claimed
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from forge_jobs.runtime.deadlines import Deadline
     from forge_jobs.runtime.env import RuntimeEnv
     from forge_jobs.runtime.executors.executor import Place
+    from forge_jobs.runtime.handler import RegisteredHandler
     from forge_jobs.runtime.job_log import Lines
     from forge_jobs.runtime.transaction import HandlerTransaction
     from forge_jobs.runtime.worker import Slot
@@ -45,6 +45,7 @@ class Run:
     __slots__ = (
         "alone",
         "cancel",
+        "claim_traced",
         "claimed",
         "committed",
         "committing",
@@ -59,6 +60,7 @@ class Run:
         "place",
         "progress_due",
         "slot",
+        "span",
         "state",
         "task",
         "timeout",
@@ -73,6 +75,9 @@ class Run:
         self.handler = handler
         self.alone = alone
         self.claimed = Claimed(job.id, job.fence)
+        self.claim_traced: tracing.Exchanged | None = None
+        self.span: tracing.RunSpan | None = None
+        """These two are there in processes that trace: the exchange that brought the job, and the span of the run."""
         self.cancel = CancelToken()
         self.state = RunState.RUNNING
         self.task: asyncio.Task[None] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from forge_jobs.storage.protocol import Storage
@@ -19,11 +19,14 @@ class Unserved:
     jobs: int
 
 
-async def find_unserved(storage: Storage, processes: Sequence[ProcessRow]) -> list[Unserved]:
-    """What the live ones of `processes` leave undone, by queue and kind. Paused queues are left out: that is
-    somebody's wish."""
+async def find_unserved(
+    storage: Storage, processes: Sequence[ProcessRow], waiting: Mapping[str, Mapping[str, int]] | None = None
+) -> list[Unserved]:
+    """What the live ones of `processes` leave undone of `waiting`, the jobs by queue and kind: those of this moment
+    unless given. Paused queues are left out: that is somebody's wish."""
     live = [row.info for row in processes if row.live]
-    waiting = await storage.jobs.waiting_kinds()
+    if waiting is None:
+        waiting = await storage.jobs.waiting_kinds()
     found: list[Unserved] = []
     for settings in await storage.queues.list():
         queue, kinds = settings.name, waiting.get(settings.name, {})

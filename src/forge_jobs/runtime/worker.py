@@ -47,7 +47,7 @@ class Slot:
 
     def give(self, job: JobRecord, *, alone: bool = False) -> None:
         """Run a claimed job next. A job whose handler vanished meanwhile is released, not failed."""
-        handler = self.env.handlers.get(job.kind)
+        handler = self.env.placement.handler(job.kind, job.queue)
         if handler is None or self._next is None or self._next.done():
             self.env.exchanger.release(job)
             if self._next is not None and not self._next.done():
@@ -70,7 +70,10 @@ class Slot:
         self.env.health.counts["abandoned"] += 1
         self.env.observer.count("abandoned", run.job.queue, run.job.kind)
         run.happened("abandoned")
-        log.error("abandoned job_id=%s kind=%s: the handler ignores cancellation", run.job.id, run.job.kind)
+        reason = run.ended_by.value if run.ended_by is not None else "none"
+        log.error(
+            "abandoned job_id=%s kind=%s reason=%s: the handler ignores its end", run.job.id, run.job.kind, reason
+        )
         if run.place is not None:
             run.place.left(run)
         outcome: FinalizeOutcome
@@ -84,6 +87,7 @@ class Slot:
                 outcome = Failed(error=error, delay=run.env.config.stale_after)
             case _:
                 outcome = Released()
+                self.env.health.counts["abandoned_returned"] += 1
         self._run = None
         self.env.exchanger.finished(run, outcome)
         self.line.supervisor.replace(self)
@@ -115,7 +119,7 @@ class Slot:
         if failpoints.armed:
             failpoints.hit("handler.before")
         current_run.set(run)
-        span = tracing.begin_run(run.job)
+        span = run.span = tracing.begin_run(run.job, run.claim_traced)
         try:
             payload = handler.reader.decode(run.job.payload)
             answer = await (hooks.run(handler.run, ctx, payload) if hooks.wraps else handler.run(ctx, payload))

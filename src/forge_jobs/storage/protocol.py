@@ -68,6 +68,8 @@ CLUSTER: Final = "/cluster"
 changed."""
 LIMITS: Final = "/limits"
 """A wake with this name says that a rate limit was changed."""
+STACK: Final = "/stack"
+"""A wake with this name, and with `/stack/ID` beside it, asks the worker of job ID to log where its handler is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,20 +267,34 @@ class JobStore(Protocol):
         cursor: str | None = None,
         with_total: bool = True,
         order: JobOrder = JobOrder.NEWEST,
+        counts: Mapping[str, QueueCounts] | None = None,
     ) -> Page:
         """One page of the jobs that `chosen` names, newest id first, with their true total unless told otherwise.
 
-        In the order `scheduled` it is of those that wait, in the order `completed` of those that ended.
+        In the order `scheduled` it is of those that wait, in the order `completed` of those that ended. With `counts`,
+        which `recent_counts` gave, a total that follows from them is of that time.
+
+        A search for text takes about 2 s: if they are not counted by then, the page tells how many there are at least,
+        and if it is not full by then, it is what was found so far; its cursor goes on from there.
         """
+
+    async def children(self, job_id: JobId, *, limit: int) -> tuple[Sequence[JobRow], int]:
+        """The newest jobs that this one enqueued, and how many there are."""
 
     async def count(self, chosen: JobFilter) -> dict[str, int]:
         """How many jobs `chosen` names, by status."""
 
     async def waiting_kinds(self) -> dict[str, dict[str, int]]:
-        """How many jobs wait, due or not, by queue and kind."""
+        """How many jobs wait, due or not, by queue and kind. Costs what waits."""
+
+    async def recent_waiting_kinds(self) -> dict[str, dict[str, int]]:
+        """The same for views, as `recent_counts` is of queues."""
 
     async def kinds(self) -> list[KindCounts]:
-        """What there is to do, is being done and died, by queue and kind."""
+        """What there is to do, is being done and died, by queue and kind. Costs as many rows."""
+
+    async def recent_kinds(self) -> list[KindCounts]:
+        """The same for views, as `recent_counts` is of queues."""
 
     async def deaths(self, queues: Sequence[str] | None = None, *, limit: int) -> list[Death]:
         """How the newest dead jobs ended, latest first."""
@@ -312,8 +328,18 @@ class QueueStore(Protocol):
         """What stands in the way of the queue's jobs, as `JobStore.explain`; `ready` if workers take some, `idle` if
         none is due."""
 
-    async def change(self, name: str, change: QueueChange, *, actor: Actor = PYTHON) -> QueueSettings:
+    async def change(
+        self,
+        name: str,
+        change: QueueChange,
+        *,
+        check: Callable[[QueueSettings], None] = lambda found: None,
+        actor: Actor = PYTHON,
+    ) -> QueueSettings:
         """Change settings, clamped to their limits; returns what is stored.
+
+        `check` is told in the same transaction what is stored, and nobody changes that until the commit: what it
+        raises is raised here, and nothing is written. It may be called twice.
 
         Raises:
             NotFound: there is no such queue.
@@ -341,8 +367,8 @@ class QueueStore(Protocol):
         """Jobs by queue and status, exact. Costs what waits and runs, and what finished since `fold_counts`."""
 
     async def recent_counts(self) -> dict[str, QueueCounts]:
-        """The same for views that look again and again: exact where counting is quick. With so many jobs that
-        it takes longer than 20 ms the answer is shared and some seconds old: at most 5 % of the time goes into it.
+        """The same for views that look again and again: exact while no more than 20 000 jobs wait and run. Of more,
+        the answer is shared and some seconds old: at most 5 % of the time goes into counting.
         """
 
     async def fold_counts(self) -> None:
@@ -473,6 +499,19 @@ class RateLimitStore(Protocol):
             NotFound: there is no such scope.
         """
 
+    async def put(
+        self,
+        declaration: RateLimitDeclaration,
+        *,
+        check: Callable[[RateLimit | None], None] = lambda found: None,
+        actor: Actor = PYTHON,
+    ) -> RateLimit:
+        """Tune a limit as `change`, or make it as `add` if it is missing; one that exists stays a pattern, or none.
+
+        `check` is told in the same transaction what is stored, None if nothing is, and nobody changes that until the
+        commit: what it raises is raised here, and nothing is written. It may be called twice.
+        """
+
     async def remove(self, scope: str, *, actor: Actor = PYTHON) -> bool:
         """Forget a limit and the scopes made from it: what they limit waits. False: there was none."""
 
@@ -511,9 +550,19 @@ class ScheduleStore(Protocol):
     async def explain(self, name: str, *, stale_after: timedelta = STALE_AFTER) -> Sequence[Blocker]:
         """What keeps the schedule from making its next job, most final first; only `scheduled` if nothing does."""
 
-    async def change(self, name: str, change: ScheduleChange, *, actor: Actor = PYTHON) -> Schedule:
+    async def change(
+        self,
+        name: str,
+        change: ScheduleChange,
+        *,
+        check: Callable[[Schedule], None] = lambda found: None,
+        actor: Actor = PYTHON,
+    ) -> Schedule:
         """Change settings as an operator: code does not overwrite them from now on. A change of what the next tick
         depends on finds it anew, from now.
+
+        `check` is told in the same transaction what is stored, and nobody changes that until the commit: what it
+        raises is raised here, and nothing is written. It may be called twice.
 
         Raises:
             InvalidInput: a setting is not legal.
@@ -569,6 +618,9 @@ class ScheduleStore(Protocol):
 
     async def ticks(self, name: str, *, limit: int = 50, before: datetime | None = None) -> Sequence[Tick]:
         """What became of the newest ticks, newest first; those earlier than `before`. They are kept for 30 days."""
+
+    async def count_ticks(self, name: str) -> int:
+        """How many ticks `ticks` would give in all."""
 
 
 class EventStore(Protocol):

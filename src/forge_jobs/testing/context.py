@@ -16,7 +16,8 @@ from forge_jobs.ids import new_id
 from forge_jobs.payload import encode_payload
 from forge_jobs.runtime.context import JobCtx
 from forge_jobs.runtime.env import RuntimeEnv
-from forge_jobs.runtime.handler import HandlerOptions, HandlerRegistry, RegisteredHandler
+from forge_jobs.runtime.handler import HandlerRegistry, RegisteredHandler
+from forge_jobs.runtime.handler_options import HandlerOptions
 from forge_jobs.runtime.routing import DefaultRouter, Router
 from forge_jobs.runtime.running import Run
 from forge_jobs.runtime.worker import Slot

@@ -10,6 +10,7 @@ also when this process is killed inside it.
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import itertools
 import os
@@ -20,12 +21,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
 from urllib.parse import urlsplit
 
+from forge_jobs.config import StoreConfig
+from forge_jobs.storage.open import open_storage
 from forge_jobs.testing.throwaway import LOOPBACK, OrdinaryUser, ServerFolder, reserved_port
 
 BINARIES: Final = "FORGE_TEST_PG_BIN"
@@ -115,6 +119,8 @@ class Server:
         self.durable: Final = durable
         self._settings = {**({} if durable else FAST), **(settings or {})}
         self._names = (f"database_{number}" for number in itertools.count(1))
+        self._stores: dict[str, str] = {}
+        """The stores that are copied, by schema."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -211,6 +217,16 @@ class Server:
         self._execute(f"CREATE DATABASE {name} TEMPLATE {_name_of(template) if template else 'template0'}{strategy}")
         return urlsplit(self.url)._replace(path=f"/{name}").geturl()
 
+    def new_store(self, schema: str = StoreConfig().schema) -> str:
+        """Make a database with an empty store in that schema; its URL. It is a copy of one that was made as
+        `open_storage` makes it, in a third of the time."""
+        if schema not in self._stores:
+            made = self.new_database()
+            with ThreadPoolExecutor(1) as thread:  # the caller may be in an event loop
+                thread.submit(asyncio.run, _make_store(made, schema)).result()
+            self._stores[schema] = made
+        return self.new_database(template=self._stores[schema])
+
     def drop_database(self, url: str) -> None:
         """Remove the database that `new_database` made; who is connected to it is thrown out."""
         self._execute(f"DROP DATABASE {_name_of(url)} WITH (FORCE)")
@@ -281,6 +297,11 @@ def _environment() -> dict[str, str]:
     """This process's variables without those that PostgreSQL's programs listen to, in UTC."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_"))}
     return {**kept, "LC_ALL": "C", "TZ": "UTC"}
+
+
+async def _make_store(url: str, schema: str) -> None:
+    async with open_storage(url, config=StoreConfig(schema=schema)):
+        pass
 
 
 def _name_of(url: str) -> str:

@@ -49,7 +49,12 @@ def job_row(job: JobRow) -> dict[str, Any]:
 
 def job_page(page: Page) -> dict[str, Any]:
     """One page of jobs."""
-    return {"items": [job_row(job) for job in page.items], "next_cursor": page.next_cursor, "total": page.total}
+    return {
+        "items": [job_row(job) for job in page.items],
+        "next_cursor": page.next_cursor,
+        "total": page.total,
+        "total_at_least": page.total_at_least,
+    }
 
 
 def job_detail(detail: JobDetail, timeline: Sequence[JobEvent], log: Sequence[LogLine] = ()) -> dict[str, Any]:

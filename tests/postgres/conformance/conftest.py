@@ -15,7 +15,7 @@ from forge_jobs.testing.postgres import Server
 
 
 class PostgresBackend:
-    """Stores in numbered schemas of one database."""
+    """Stores in numbered schemas of one database, the first of which is there."""
 
     name = "postgresql"
     one_host = False
@@ -36,6 +36,6 @@ class PostgresBackend:
 def backend(request: pytest.FixtureRequest) -> Iterator[PostgresBackend]:
     """On the server that the test's module names: one file for each, so that they run side by side."""
     server: Server = request.getfixturevalue(request.module.SERVER)
-    database = server.new_database()
+    database = server.new_store("store_1")
     yield PostgresBackend(database)
     server.drop_database(database)

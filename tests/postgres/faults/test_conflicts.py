@@ -23,7 +23,7 @@ CONFLICTS = ["40001", "40P01", "55P03"]
 
 @pytest.mark.parametrize("sqlstate", CONFLICTS)
 async def test_an_enqueue_that_meets_conflicts_is_tried_again(pg15: Server, tmp_path: Path, sqlstate: str) -> None:
-    async with staged(tmp_path, pg15.new_database()) as stage, stage.caller() as storage:
+    async with staged(tmp_path, pg15.new_store()) as stage, stage.caller() as storage:
         stage.refuse([sqlstate], when="n <= 4", on="INSERT")
         outcome = await storage.jobs.enqueue(EnqueueRequest("brief", queue="default"))
         assert stage.jobs().keys() == {outcome.id}
@@ -38,7 +38,7 @@ async def test_an_outcome_that_meets_conflicts_is_recorded_as_it_is(
     pg18: Server, tmp_path: Path, sqlstate: str, outcome: FinalizeOutcome
 ) -> None:
     """A conflict is nobody's fault: it must not end the job."""
-    async with staged(tmp_path, pg18.new_database()) as stage, stage.caller() as storage:
+    async with staged(tmp_path, pg18.new_store()) as stage, stage.caller() as storage:
         await storage.jobs.enqueue(EnqueueRequest("brief", queue="default"))
         (job,) = (await storage.jobs.claim(make_claim(queue="default", kinds=("brief",)))).jobs
         stage.refuse([sqlstate], when="n <= 3", on="UPDATE")
@@ -59,7 +59,7 @@ async def test_a_settlement_in_a_deadlock_is_tried_again_and_applied(pg18: Serve
         runs.append(ctx.job_id)
         await go_on.wait()
 
-    async with staged(tmp_path, pg18.new_database()) as stage, stage.caller() as storage:
+    async with staged(tmp_path, pg18.new_store()) as stage, stage.caller() as storage:
         requests = [EnqueueRequest("brief", queue="default") for _ in range(2)]
         first, second = sorted(outcome.id for outcome in await storage.jobs.enqueue_bulk(requests))
         config = replace(QUICK, heartbeat_s=3.0, stale_s=20.0)
@@ -85,7 +85,7 @@ async def test_a_settlement_in_a_deadlock_is_tried_again_and_applied(pg18: Serve
 @pytest.mark.parametrize("jobs", [300, pytest.param(5_000, marks=pytest.mark.slow)])
 async def test_conflicts_at_random_cost_no_job_and_no_second_run(pg15: Server, tmp_path: Path, jobs: int) -> None:
     """One write of a row in thirty fails: claims, settlements, beats and enqueues alike."""
-    async with staged(tmp_path, pg15.new_database()) as stage:
+    async with staged(tmp_path, pg15.new_store()) as stage:
         stage.refuse(CONFLICTS, when="random() < 1.0 / 30")
         with stage.workers() as cluster:
             async with loaded(stage) as load:

@@ -75,7 +75,7 @@ async def test_a_beat_goes_past_a_locked_row_and_the_row_waits_for_its_owner_whi
 async def test_a_job_whose_row_is_locked_beyond_the_stale_threshold_stays_with_its_owner_and_so_do_all_others(
     pg15: Server, tmp_path: Path
 ) -> None:
-    async with staged(tmp_path, pg15.new_database()) as stage:
+    async with staged(tmp_path, pg15.new_store()) as stage:
         with stage.workers(2, config=CONFIG) as cluster:
             job_id = await put(stage.storage, "brief", 3 * CONFIG.stale_s)
             await when(stage.storage, job_id, "in_progress", within_s=HEALED_S)

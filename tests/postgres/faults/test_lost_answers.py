@@ -39,7 +39,7 @@ SLOW_HEART = replace(QUICK, heartbeat_s=1.0, stale_s=20.0, supervisor_s=60.0)
 async def beyond(folder: Path, server: Server) -> AsyncIterator[tuple[Stage, FaultProxy]]:
     """A stage whose workers and callers come through a proxy."""
     with FaultProxy(server.url) as proxy:
-        async with staged(folder, server.new_database(), through=proxy.url_through) as stage:
+        async with staged(folder, server.new_store(), through=proxy.url_through) as stage:
             yield stage, proxy
 
 
@@ -140,7 +140,7 @@ async def test_a_claim_that_nobody_knows_is_found_while_exchanges_follow_each_ot
     async def brief(ctx: JobCtx) -> None:
         await asyncio.sleep(random.uniform(0, 0.01))
 
-    async with staged(tmp_path, pg18.new_database()) as stage, stage.caller() as storage:
+    async with staged(tmp_path, pg18.new_store()) as stage, stage.caller() as storage:
         await stage.storage.jobs.enqueue_bulk([EnqueueRequest("brief", n, queue="default") for n in range(10_000)])
         lost = await put(stage, "elsewhere")
         async with working(storage, handlers, slots=30) as runtime:

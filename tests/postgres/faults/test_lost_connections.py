@@ -19,7 +19,7 @@ async def test_a_server_that_crashes_under_load_loses_no_job_and_none_is_run_twi
     durable_server: StartServer, tmp_path: Path, crashes: int
 ) -> None:
     server = durable_server()
-    async with staged(tmp_path, server.new_database()) as stage:
+    async with staged(tmp_path, server.new_store()) as stage:
         with stage.workers() as cluster:
             async with loaded(stage) as load:
                 for _ in range(crashes):
@@ -35,7 +35,7 @@ async def test_a_server_that_crashes_under_load_loses_no_job_and_none_is_run_twi
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=pytest.mark.slow)])
 async def test_each_connection_may_be_ended_by_the_server_under_load(pg18: Server, tmp_path: Path, rounds: int) -> None:
-    async with staged(tmp_path, pg18.new_database()) as stage:
+    async with staged(tmp_path, pg18.new_store()) as stage:
         with stage.workers() as cluster:
             async with loaded(stage) as load:
                 for role in ROLES * rounds:
@@ -56,7 +56,7 @@ async def test_a_network_that_breaks_again_and_again_loses_no_job_and_none_is_ru
     pg15: Server, tmp_path: Path, cuts: int
 ) -> None:
     with FaultProxy(pg15.url) as proxy:
-        async with staged(tmp_path, pg15.new_database(), through=proxy.url_through) as stage:
+        async with staged(tmp_path, pg15.new_store(), through=proxy.url_through) as stage:
             with stage.workers() as cluster:
                 async with loaded(stage) as load:
                     for _ in range(cuts):

@@ -23,7 +23,7 @@ IMPATIENT = replace(QUICK, heartbeat_s=0.2, stale_s=2.0, reaper_s=0.2)
 async def test_workers_killed_under_load_cost_no_job_and_only_the_runs_in_their_hands(
     pg15: Server, tmp_path: Path, kills: int
 ) -> None:
-    async with staged(tmp_path, pg15.new_database()) as stage:
+    async with staged(tmp_path, pg15.new_store()) as stage:
         with stage.workers(2, config=IMPATIENT) as cluster:
             async with loaded(stage, payload=0.05) as load:
                 for number in range(kills):
@@ -39,7 +39,7 @@ async def test_workers_killed_under_load_cost_no_job_and_only_the_runs_in_their_
 async def test_a_worker_frozen_for_twice_the_stale_threshold_changes_nothing_on_a_server(
     pg18: Server, tmp_path: Path
 ) -> None:
-    async with staged(tmp_path, pg18.new_database()) as stage:
+    async with staged(tmp_path, pg18.new_store()) as stage:
         with stage.workers(2, config=IMPATIENT) as cluster:
             job_id = await put(stage.storage, "long", 60)
             owner = await owner_of(stage, cluster, job_id)
@@ -69,7 +69,7 @@ async def test_workers_outlive_a_server_that_is_down_for_longer_than_the_stale_t
 ) -> None:
     """They fence themselves, and take up work again without a restart; what ran through it is still theirs."""
     server = durable_server()
-    async with staged(tmp_path, server.new_database()) as stage:
+    async with staged(tmp_path, server.new_store()) as stage:
         with stage.workers(2) as cluster:
             await until(lambda: both_are_up(stage), within_s=HEALED_S)
             through = await put(stage.storage, "brief", 8.0)

@@ -36,7 +36,7 @@ async def test_two_hundred_milliseconds_away_everything_works_and_nobody_fences_
     pg18: Server, tmp_path: Path
 ) -> None:
     with FaultProxy(pg18.url) as proxy:
-        async with staged(tmp_path, pg18.new_database(), through=proxy.url_through) as stage:
+        async with staged(tmp_path, pg18.new_store(), through=proxy.url_through) as stage:
             proxy.delay(to_server_s=0.1, to_client_s=0.1)
             with stage.workers(config=FAR, slots=20) as cluster:
                 async with loaded(stage) as load:
@@ -60,7 +60,7 @@ async def test_two_hundred_milliseconds_away_everything_works_and_nobody_fences_
 async def test_a_black_hole_is_left_and_jobs_go_on_when_it_ends(pg15: Server, tmp_path: Path) -> None:
     """It lasts longer than a statement may take and longer than the stale threshold."""
     with FaultProxy(pg15.url) as proxy:
-        async with staged(tmp_path, pg15.new_database(), through=proxy.url_through) as stage:
+        async with staged(tmp_path, pg15.new_store(), through=proxy.url_through) as stage:
             with stage.workers() as cluster:
                 async with loaded(stage) as load:
                     await stage.busy()
@@ -77,7 +77,7 @@ async def test_a_black_hole_is_left_and_jobs_go_on_when_it_ends(pg15: Server, tm
 
 async def test_connections_whose_server_process_hangs_are_replaced(pg18: Server, tmp_path: Path) -> None:
     """As when a firewall forgets them: the old ones never answer, new ones work."""
-    async with staged(tmp_path, pg18.new_database()) as stage:
+    async with staged(tmp_path, pg18.new_store()) as stage:
         with stage.workers() as cluster:
             async with loaded(stage) as load:
                 await stage.busy()
@@ -99,7 +99,7 @@ async def test_connections_whose_server_process_hangs_are_replaced(pg18: Server,
 
 
 async def test_a_table_locked_for_seconds_delays_jobs_and_loses_none(pg15: Server, tmp_path: Path) -> None:
-    async with staged(tmp_path, pg15.new_database()) as stage:
+    async with staged(tmp_path, pg15.new_store()) as stage:
         with stage.workers() as cluster:
             async with loaded(stage) as load:
                 await stage.busy()
@@ -118,7 +118,7 @@ async def test_a_table_locked_for_seconds_delays_jobs_and_loses_none(pg15: Serve
 async def test_a_table_locked_for_longer_than_a_call_may_take_is_told_and_the_call_can_be_repeated(
     pg18: Server, tmp_path: Path
 ) -> None:
-    async with staged(tmp_path, pg18.new_database()) as stage, stage.caller(1.0) as storage:
+    async with staged(tmp_path, pg18.new_store()) as stage, stage.caller(1.0) as storage:
         request = EnqueueRequest("brief", queue="default", id=new_id())
         with stage.locked("forge.jobs"), pytest.raises((Busy, OutcomeUnknown)):
             await storage.jobs.enqueue(request)
@@ -130,7 +130,7 @@ async def test_a_server_that_is_down_is_told_to_callers_as_unavailable(pg15: Ser
     request = EnqueueRequest("brief", queue="default")
     with FaultProxy(pg15.url) as proxy:
         through = proxy.url_through
-        async with staged(tmp_path, pg15.new_database(), through=through) as stage, stage.caller(3.0) as storage:
+        async with staged(tmp_path, pg15.new_store(), through=through) as stage, stage.caller(3.0) as storage:
             await storage.jobs.enqueue(request)
             proxy.refuse()
             proxy.cut()
@@ -149,7 +149,7 @@ async def test_a_handlers_transaction_on_a_server_that_hangs_ends_and_its_job_is
     monkeypatch.setattr("forge_jobs.storage.postgres.session.LONGEST_S", 1.0)
     handlers = HandlerRegistry()
     hung: set[int] = set()
-    async with staged(tmp_path, pg18.new_database()) as stage, stage.caller() as storage:
+    async with staged(tmp_path, pg18.new_store()) as stage, stage.caller() as storage:
 
         @handlers.handler("pay", backoff=[0.1])
         async def pay(ctx: JobCtx) -> None:

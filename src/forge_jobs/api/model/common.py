@@ -32,7 +32,8 @@ class Asked(BaseModel):
 
 
 class ProblemModel(Shown):
-    """Why a request was refused (RFC 9457). Branch on `code`; `detail` is for people."""
+    """Why a request was refused (RFC 9457). Branch on `code`; `detail` is for people. `current`, with 412, is what the
+    settings are now, with their `etag`."""
 
     type: str
     title: str
@@ -42,6 +43,7 @@ class ProblemModel(Shown):
     request_id: str
     field: str | None = None
     reason: str | None = None
+    current: Any = None
 
 
 class Page(Shown, Generic[T]):

@@ -12,8 +12,9 @@ from forge_jobs.api.model.queue import Queue, QueueCounts
 
 
 class Banner(Shown):
-    """Something that a person must look at. `kind` is a stable word."""
+    """Something that a person must look at. `kind` is a stable word; `id` is one banner's as long as it is there."""
 
+    id: str
     kind: str
     level: Literal["warning", "error"]
     text: str

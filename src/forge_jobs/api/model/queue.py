@@ -42,7 +42,8 @@ class QueueShare(Shown):
 
 
 class QueueSettings(Shown):
-    """What is stored of a queue. `clamped` names settings that were brought to their limit."""
+    """What is stored of a queue. `clamped` names settings that were brought to their limit. `etag`: for `If-Match` of a
+    change; it is of the settings that can be changed, not of pauses and cool-downs."""
 
     name: str
     max_workers: int | None
@@ -60,6 +61,7 @@ class QueueSettings(Shown):
     paused_processes: list[str]
     updated_at: datetime | None
     updated_by: str | None
+    etag: str
     clamped: list[str] | None = None
     changed: bool | None = None
 
@@ -201,7 +203,7 @@ class ScheduleSettings(Shown):
 class Schedule(ScheduleSettings):
     """A schedule. `edited` are settings that operators changed, `differences` those that differ from code.
     `in_words` is what its expression says. `undeclared`: no live worker declares it any more. `why_silent`: why it does
-    not fire, if it does not."""
+    not fire, if it does not. `etag`: for `If-Match` of a change."""
 
     name: str
     state: str
@@ -219,6 +221,7 @@ class Schedule(ScheduleSettings):
     in_words: str | None
     undeclared: bool
     why_silent: str | None
+    etag: str
     next_fires: list[Fire]
 
 
@@ -252,7 +255,7 @@ class Fires(Shown):
 
 
 class RateLimit(Shown):
-    """A token bucket as it is now. `kinds` have handlers in live workers that take from it, if they tell."""
+    """A token bucket as it is now. `etag`: for `If-Match` of a change; it is of capacity and refill."""
 
     scope: str
     capacity: float
@@ -263,6 +266,7 @@ class RateLimit(Shown):
     blocked_until: datetime | None
     changed_at: datetime | None
     changed_by: str | None
+    etag: str
 
 
 class CleanupBody(Given):

@@ -37,7 +37,8 @@ async def events(call: Caller, asked: Annotated[EventsQuery, Query()]) -> EventS
     """News as server-sent events: `job`, `queue`, `worker`, `schedule`, `limit`, `banner`, `tick`.
 
     The data of each is `{"items": […]}`: ids and changed fields, never payloads. With `Last-Event-ID` a stream goes on
-    where it broke off, within the last 1 000 events; else it begins with `resync`: read everything anew.
+    where it broke off, within the last 1 000 events; else it begins with `resync`: read everything anew. Every stream
+    tells the banners that there are; one that is gone comes as its `id` with `removed`.
     """
     if asked.queue is not None:
         call.see_queue(asked.queue)

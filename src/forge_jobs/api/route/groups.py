@@ -64,7 +64,7 @@ async def kinds(call: Caller, asked: Annotated[KindsQuery, Query()]) -> Json:
             "dead": one.dead,
             "served": any(one.queue in of and one.kind in known for of, known in serving),
         }
-        for one in await call.storage.jobs.kinds()
+        for one in await call.storage.jobs.recent_kinds()
         if queues is None or one.queue in queues
     ]
     return Json({"items": items, "next_cursor": None, "total": len(items), "total_at_least": None})

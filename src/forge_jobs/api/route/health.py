@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
 
 from starlette.requests import Request
 
@@ -14,6 +16,7 @@ from forge_jobs.runtime.queue_runtime import QueueRuntime
 from forge_jobs.storage.error import StorageError
 
 router = api_router()
+NO_WORKER: Final[Mapping[str, Any]] = {"problems": [], "heartbeat": None, "loops": {}}
 
 
 class Live(Shown):
@@ -23,12 +26,30 @@ class Live(Shown):
 
 
 class Ready(Shown):
-    """Whether the store answers, and the workers of this process, if it runs any, make progress. `loops` and `store`
-    are told to those who may read."""
+    """Whether the store answers, and the worker of this process, if it runs one, makes progress: its heartbeats are
+    taken, and its idle slots have asked for jobs. All but `status` is told only to those who may read; `problems` say
+    what keeps it, `heartbeat` is null without a worker."""
 
     status: str
-    loops: dict[str, Any] | None = None
+    problems: list[str] | None = None
+    heartbeat: Heartbeat | None = None
+    loops: dict[str, LoopState] | None = None
     store: str | None = None
+
+
+class Heartbeat(Shown):
+    """The worker's last heartbeat that the store took."""
+
+    age_s: float
+    fenced: bool
+
+
+class LoopState(Shown):
+    """A background loop of the worker; `leading`: for all workers."""
+
+    last_success_us: int | None
+    errors: int
+    leading: bool
 
 
 @endpoint(router, "GET", "/livez", role=None, answer=Live, tag="health")
@@ -39,7 +60,7 @@ async def livez() -> Json:
 
 @endpoint(router, "GET", "/readyz", role=None, answer=Ready, also={503: "It is not."}, tag="health")
 async def readyz(request: Request) -> Json:
-    """Whether this process can serve: the store answers, and workers in this process claim and beat."""
+    """Whether this process can serve: the store answers, and a worker in this process claims and beats."""
     storage, identity = request.scope["forge.storage"], request.scope["forge.identity"]
     runtime: QueueRuntime | None = request.scope["forge.config"].runtime
     try:
@@ -47,10 +68,9 @@ async def readyz(request: Request) -> Json:
         store = "ok"
     except StorageError:
         store = "does not answer"
-    stuck = None if runtime is None else runtime.stuck()
-    ready = store == "ok" and stuck is None
-    shown: dict[str, Any] = {"status": "ok" if ready else "not_ready", "loops": None, "store": None}
-    if isinstance(identity, Identity):
-        loops = {} if runtime is None else {name: one.last_error for name, one in runtime.env.health.loops.items()}
-        shown.update(store=store, loops={**loops, **({"worker": stuck} if stuck else {})})
-    return Json(shown, status_code=200 if ready else 503)
+    worker = NO_WORKER if runtime is None else runtime.readiness(asyncio.get_running_loop().time())
+    problems = [*worker["problems"], *(() if store == "ok" else ("the store does not answer",))]
+    status = "not_ready" if problems else "ok"
+    told = isinstance(identity, Identity)
+    shown = {**worker, "status": status, "problems": problems, "store": store} if told else {"status": status}
+    return Json(shown, status_code=503 if problems else 200)

@@ -11,7 +11,6 @@ from fastapi import Query
 
 from forge_jobs import limits
 from forge_jobs.api.answer import Json
-from forge_jobs.api.banners import banners
 from forge_jobs.api.call import Call, Caller
 from forge_jobs.api.endpoint import api_router, endpoint
 from forge_jobs.api.identity import Role
@@ -35,7 +34,7 @@ _STATUSES: Final = ("pending", "ready", "scheduled", "in_progress", "failed", "d
 async def overview(call: Caller) -> Json:
     """Totals, rates, ages, what is wrong, and every queue."""
     queues = await describe_queues(call)
-    live = [row.info for row in await call.processes() if row.live]
+    processes = await call.processes()
     now = call.now
     oldest = min((q["counts"]["oldest_ready_at"] for q in queues if q["counts"]["oldest_ready_at"]), default=None)
     return Json(
@@ -47,10 +46,10 @@ async def overview(call: Caller) -> Json:
             },
             "rates": await _rates(call, now),
             "oldest_ready_age_s": None if oldest is None else max((now - oldest).total_seconds(), 0.0),
-            "workers_live": len(live),
+            "workers_live": sum(row.live for row in processes),
             "slots_open": sum(q["slots_open"] for q in queues),
             "slots_busy": sum(q["slots_busy"] for q in queues),
-            "banners": await banners(call, queues),
+            "banners": await call.services.banners.look(queues, processes),
             "queues": queues,
         }
     )

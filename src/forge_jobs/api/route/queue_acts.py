@@ -10,7 +10,7 @@ from starlette.responses import Response
 from forge_jobs.api.answer import Json
 from forge_jobs.api.call import Call, Caller
 from forge_jobs.api.endpoint import api_router, endpoint
-from forge_jobs.api.etag import check_match, etag
+from forge_jobs.api.etag import QUEUE
 from forge_jobs.api.identity import Role
 from forge_jobs.api.model.queue import CleanupAnswer, CleanupBody, NewQueue, Nothing, PauseBody
 from forge_jobs.api.model.queue import QueueChange as ChangeBody
@@ -46,12 +46,12 @@ async def add_queue(call: Caller, body: NewQueue) -> Json:
 async def change_queue(call: Caller, name: str, body: ChangeBody) -> Json:
     """Change settings of a queue; what is not given stays. Values beyond a limit are brought to it, and named in
     `clamped`. With `If-Match` it is done only if nobody changed it since."""
-    before = await _get(call, name)
-    check_match(call.request, queue_view(before))
+    await _get(call, name)
     wanted = _wanted(body)
     if not wanted:
         raise invalid("nothing to change: give a setting such as max_workers", field="body", reason="missing_field")
-    stored = await call.storage.queues.change(name, QueueChange(**wanted), actor=call.actor)
+    check = QUEUE.check(call.request)
+    stored = await call.storage.queues.change(name, QueueChange(**wanted), check=check, actor=call.actor)
     return _stored(stored, wanted)
 
 
@@ -123,10 +123,9 @@ def _wanted(body: ChangeBody) -> dict[str, Any]:
 
 
 def _stored(queue: QueueSettings, wanted: dict[str, Any], *, changed: bool | None = None, status: int = 200) -> Json:
-    shown = queue_view(queue)
     clamped = sorted(name for name, value in wanted.items() if _kept(queue, name) != value)
-    answer = {**shown, "clamped": clamped, "changed": changed}
-    return Json(answer, status_code=status, headers={"ETag": etag(shown)})
+    answer = {**queue_view(queue), "etag": QUEUE.tag(queue), "clamped": clamped, "changed": changed}
+    return Json(answer, status_code=status, headers=QUEUE.headers(queue))
 
 
 def _kept(queue: QueueSettings, name: str) -> Any:

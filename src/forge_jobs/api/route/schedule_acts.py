@@ -9,15 +9,16 @@ from starlette.responses import Response
 from forge_jobs.api.answer import Json
 from forge_jobs.api.call import Call, Caller
 from forge_jobs.api.endpoint import api_router, endpoint
+from forge_jobs.api.etag import SCHEDULE
 from forge_jobs.api.identity import Role
 from forge_jobs.api.model.job import EnqueueAnswer
 from forge_jobs.api.model.queue import NewSchedule, Nothing, PatchSchedule, TriggerBody
 from forge_jobs.api.model.queue import Schedule as ScheduleModel
 from forge_jobs.api.problem import Problem, invalid
-from forge_jobs.api.route.schedules import describe, find_schedule
+from forge_jobs.api.route.schedules import answer, find_schedule
 from forge_jobs.runtime.schedules import trigger
 from forge_jobs.storage.types.job import Deduped
-from forge_jobs.storage.types.schedule import Schedule, ScheduleChange, ScheduleDeclaration
+from forge_jobs.storage.types.schedule import ScheduleChange, ScheduleDeclaration
 
 router = api_router()
 _NULLABLE = frozenset({"queue", "misfire_grace_s", "max_attempts", "dedupe_key", "starts_at", "ends_at", "payload"})
@@ -29,12 +30,21 @@ async def add_schedule(call: Caller, body: NewSchedule) -> Json:
     given = {name: getattr(body, name) for name in body.model_fields_set}
     declaration = ScheduleDeclaration(given.pop("name"), given.pop("kind"), given.pop("expr"), **given)
     _check_queue(call, declaration.queue or call.config.router.route(declaration.kind))
-    return await _shown(call, await call.storage.schedules.add(declaration, actor=call.actor), status=201)
+    return await answer(call, await call.storage.schedules.add(declaration, actor=call.actor), status=201)
 
 
-@endpoint(router, "PATCH", "/schedules/{name}", role=Role.OPERATE, answer=ScheduleModel, tag="schedules")
+@endpoint(
+    router,
+    "PATCH",
+    "/schedules/{name}",
+    role=Role.OPERATE,
+    answer=ScheduleModel,
+    also={412: "It was changed since."},
+    tag="schedules",
+)
 async def change_schedule(call: Caller, name: str, body: PatchSchedule) -> Json:
-    """Change settings of a schedule; what is not given stays. Code does not overwrite what is."""
+    """Change settings of a schedule; what is not given stays. Code does not overwrite what is. With `If-Match` it is
+    done only if nobody changed it since."""
     await find_schedule(call, name)
     given: dict[str, Any] = {field: getattr(body, field) for field in body.model_fields_set}
     if not given:
@@ -44,7 +54,9 @@ async def change_schedule(call: Caller, name: str, body: PatchSchedule) -> Json:
             raise invalid(f"{field} must not be null; leave it out to keep it", field=field, reason="invalid_type")
     if given.get("queue") is not None:
         _check_queue(call, given["queue"])
-    return await _shown(call, await call.storage.schedules.change(name, ScheduleChange(**given), actor=call.actor))
+    check = SCHEDULE.check(call.request)
+    change = ScheduleChange(**given)
+    return await answer(call, await call.storage.schedules.change(name, change, check=check, actor=call.actor))
 
 
 @endpoint(router, "DELETE", "/schedules/{name}", role=Role.OPERATE, status=204, tag="schedules")
@@ -59,21 +71,21 @@ async def remove_schedule(call: Caller, name: str) -> Response:
 async def enable_schedule(call: Caller, name: str, body: Nothing | None = None) -> Json:
     """Let a schedule fire, from its next tick on."""
     await find_schedule(call, name)
-    return await _shown(call, await call.storage.schedules.enable(name, actor=call.actor))
+    return await answer(call, await call.storage.schedules.enable(name, actor=call.actor))
 
 
 @endpoint(router, "POST", "/schedules/{name}/disable", role=Role.OPERATE, answer=ScheduleModel, tag="schedules")
 async def disable_schedule(call: Caller, name: str, body: Nothing | None = None) -> Json:
     """Stop a schedule. Code does not turn it on again."""
     await find_schedule(call, name)
-    return await _shown(call, await call.storage.schedules.disable(name, actor=call.actor))
+    return await answer(call, await call.storage.schedules.disable(name, actor=call.actor))
 
 
 @endpoint(router, "POST", "/schedules/{name}/reset", role=Role.OPERATE, answer=ScheduleModel, tag="schedules")
 async def reset_schedule(call: Caller, name: str, body: Nothing | None = None) -> Json:
     """Undo what operators changed: what code declared last applies. 404 if code never declared it."""
     await find_schedule(call, name)
-    return await _shown(call, await call.storage.schedules.reset_to_code(name, actor=call.actor))
+    return await answer(call, await call.storage.schedules.reset_to_code(name, actor=call.actor))
 
 
 @endpoint(router, "POST", "/schedules/{name}/trigger", role=Role.OPERATE, answer=EnqueueAnswer, tag="schedules")
@@ -96,7 +108,3 @@ async def trigger_schedule(call: Caller, name: str, body: TriggerBody | None = N
 def _check_queue(call: Call, queue: str) -> None:
     if not call.identity.may_see(queue):
         raise Problem("forbidden", f"this token may not schedule jobs of queue {queue[:128]!r}", field="queue")
-
-
-async def _shown(call: Call, schedule: Schedule, *, status: int = 200) -> Json:
-    return Json((await describe(call, [schedule]))[0], status_code=status)

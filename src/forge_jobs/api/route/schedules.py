@@ -9,6 +9,7 @@ from fastapi import Query
 from forge_jobs.api.answer import Json
 from forge_jobs.api.call import Call, Caller
 from forge_jobs.api.endpoint import api_router, endpoint
+from forge_jobs.api.etag import SCHEDULE, redacted
 from forge_jobs.api.identity import Role
 from forge_jobs.api.model.common import Page, PageQuery
 from forge_jobs.api.model.queue import Fires, PreviewSchedule
@@ -16,12 +17,11 @@ from forge_jobs.api.model.queue import Schedule as ScheduleModel
 from forge_jobs.api.model.queue import Tick as TickModel
 from forge_jobs.clock import from_us, to_us
 from forge_jobs.cron_expr import parse
-from forge_jobs.redact import redact
 from forge_jobs.runtime.schedules import fires_after, is_led, undeclared, why_silent
 from forge_jobs.storage.error import InvalidInput, NotFound
 from forge_jobs.storage.types.process import ProcessRow
 from forge_jobs.storage.types.schedule import Schedule
-from forge_jobs.view.schedule import fire_view, schedule_view, tick_view
+from forge_jobs.view.schedule import fire_view, tick_view
 
 router = api_router()
 FIRES_SHOWN: Final = 10
@@ -46,13 +46,13 @@ async def preview(call: Caller, body: PreviewSchedule) -> Json:
 @endpoint(router, "GET", "/schedules/{name}", role=Role.READ, answer=ScheduleModel, tag="schedules")
 async def show_schedule(call: Caller, name: str) -> Json:
     """One schedule with its next ticks, and how it differs from what code declares."""
-    return Json((await describe(call, [await find_schedule(call, name)]))[0])
+    return await answer(call, await find_schedule(call, name))
 
 
 @endpoint(router, "GET", "/schedules/{name}/ticks", role=Role.READ, answer=Page[TickModel], tag="schedules")
 async def ticks(call: Caller, name: str, asked: Annotated[PageQuery, Query()]) -> Json:
-    """What became of a schedule's ticks, newest first. They are kept for 30 days, also of a schedule that was removed;
-    their number is not counted."""
+    """What became of a schedule's ticks, newest first. They are kept for 30 days, also of a schedule that was
+    removed."""
     from forge_jobs.api.cursor import read_position, write_position
 
     before = from_us(read_position(asked.cursor)) if asked.cursor else None
@@ -64,8 +64,8 @@ async def ticks(call: Caller, name: str, asked: Annotated[PageQuery, Query()]) -
         {
             "items": [tick_view(tick) for tick in shown],
             "next_cursor": write_position(to_us(shown[-1].fire_at)) if len(found) > asked.limit else None,
-            "total": None,
-            "total_at_least": len(found),
+            "total": await call.storage.schedules.count_ticks(name),
+            "total_at_least": None,
         }
     )
 
@@ -83,6 +83,10 @@ def visible(call: Call, schedule: Schedule) -> bool:
     return call.identity.may_see(settings.queue or call.config.router.route(settings.kind))
 
 
+async def answer(call: Call, schedule: Schedule, *, status: int = 200) -> Json:
+    return Json((await describe(call, [schedule]))[0], status_code=status, headers=SCHEDULE.headers(schedule))
+
+
 async def describe(call: Call, schedules: list[Schedule]) -> list[dict[str, Any]]:
     """Schedules as they are shown."""
     processes = await call.processes()
@@ -97,13 +101,9 @@ def _shown(call: Call, schedule: Schedule, *, lost: bool, led: bool) -> dict[str
         in_words = parse(schedule.settings.expr, schedule.settings.zone).in_words
     except InvalidInput:  # its expression cannot be read any more; its state says so
         fires, in_words = [], None
-    shown = schedule_view(schedule)
-    shown["payload"] = redact(shown["payload"])
-    for difference in [shown["differences"].get("payload")]:
-        if difference is not None:
-            difference.update(declared=redact(difference["declared"]), stored=redact(difference["stored"]))
     return {
-        **shown,
+        **redacted(schedule),
+        "etag": SCHEDULE.tag(schedule),
         "in_words": in_words,
         "undeclared": lost,
         "why_silent": why_silent(schedule, led=led),

@@ -22,7 +22,9 @@ async def list_workers(call: Caller) -> Json:
     items = await describe_workers(call)
     unserved = [
         {"queue": one.queue, "kind": one.kind, "jobs": one.jobs}
-        for one in await find_unserved(call.storage, await call.processes())
+        for one in await find_unserved(
+            call.storage, await call.processes(), await call.storage.jobs.recent_waiting_kinds()
+        )
         if call.identity.may_see(one.queue)
     ]
     return Json({"items": items, "next_cursor": None, "total": len(items), "unserved": unserved})

@@ -7,8 +7,10 @@ import itertools
 import os
 import threading
 from queue import SimpleQueue
+from types import CoroutineType
 from typing import Any, Final
 
+from forge_jobs.runtime import stack
 from forge_jobs.runtime.cancel import CancelReason, CancelToken
 from forge_jobs.runtime.executors.frames import (
     CHILD_READS,
@@ -20,6 +22,9 @@ from forge_jobs.runtime.executors.frames import (
     Hello,
     Reply,
     RunJob,
+    Sample,
+    Stack,
+    ToChild,
     error_of,
     pack,
     to_child,
@@ -42,6 +47,8 @@ class Link:
         self._run_number = 0
         self.working = False
         """Whether a handler is at work."""
+        self.coroutine: CoroutineType[Any, Any, Any] | None = None
+        """The handler at work, if it is one."""
         self._numbers = itertools.count(1)
         self._replies: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Future[Reply]]] = {}
         self._writing = threading.Lock()
@@ -99,7 +106,7 @@ class Link:
         self.hello.put(None)
         self.jobs.put(None)
 
-    def _hear(self, message: Hello | RunJob | Cancel | Reply) -> None:
+    def _hear(self, message: ToChild) -> None:
         match message:
             case Hello():
                 self.hello.put(message)
@@ -109,8 +116,18 @@ class Link:
             case Cancel(number=number, reason=reason):
                 if number == self._run_number:
                     self.token.fire(CancelReason(reason))
+            case Sample(number=number):
+                if number == self._run_number and self.working:
+                    self.send(Stack(number, self._where()))
             case Reply(number=number):
                 self._reply(number, message)
+
+    def _where(self) -> list[str]:
+        """Where the handler is. A coroutine that waits has no frames on the thread of its event loop."""
+        coroutine = self.coroutine
+        if coroutine is not None and not coroutine.cr_running:
+            return stack.of_coroutine(coroutine)
+        return stack.of_thread(threading.main_thread().ident)
 
     def _reply(self, number: int, reply: Reply) -> None:
         waiting = self._replies.pop(number, None)

@@ -19,10 +19,10 @@ from forge_jobs.runtime.cancel import CancelToken
 from forge_jobs.runtime.conclude import describe, hint_s, is_final, odd_answer, own_delay_s
 from forge_jobs.runtime.executors.child_context import ChildCtx
 from forge_jobs.runtime.executors.child_link import Link
-from forge_jobs.runtime.executors.executor import Executor
 from forge_jobs.runtime.executors.frames import Began, Ended, LogLine, Ready, RunJob, Unready
 from forge_jobs.runtime.find_registry import NoRegistry, find_registry
-from forge_jobs.runtime.handler import HandlerOptions, HandlerRegistry
+from forge_jobs.runtime.handler import HandlerRegistry
+from forge_jobs.runtime.handler_options import HandlerOptions
 from forge_jobs.runtime.lifespan import Life, State
 from forge_jobs.storage.error import ConfigError, LifespanError
 from forge_jobs.storage.types.job import JobRecord
@@ -52,7 +52,7 @@ def main() -> None:
         except LifespanError as error:
             link.send(Unready(str(error)))
             return
-        link.send(Ready(handlers.kinds_on(Executor.PROCESS)))
+        link.send(Ready(handlers.kinds()))
         while (asked := link.jobs.get()) is not None:
             link.send(_run(link, handlers, *asked, runner, state))
             del asked  # an idle child holds nothing of its last job
@@ -73,7 +73,7 @@ def _run(
 ) -> Ended:
     """Call the handler, whatever it raises."""
     entry = handlers.get(asked.job.kind)
-    if entry is None or entry.call is None or entry.executor is not Executor.PROCESS:
+    if entry is None or entry.call is None:
         return Ended(asked.number, "raised", message=f"the child process has no handler for kind {asked.job.kind!r}")
     ctx = ChildCtx(link, asked, token, runner, state)
     link.working = True
@@ -81,12 +81,13 @@ def _run(
     try:
         answer = entry.call(ctx, entry.reader.decode(asked.job.payload))
         if inspect.iscoroutine(answer):
+            link.coroutine = answer
             answer = runner.run(answer)
         return _answered(asked.number, answer)
     except BaseException as error:  # a handler's SystemExit ends its job, not this process
         return _raised(asked.number, error, entry.options, asked.job)
     finally:
-        link.working = False
+        link.working, link.coroutine = False, None
 
 
 def _answered(number: int, answer: Any) -> Ended:

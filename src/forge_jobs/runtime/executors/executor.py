@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 from collections.abc import Callable
@@ -31,32 +32,53 @@ class Place(Protocol):
     def left(self, run: Run) -> None:
         """The slot goes on without it."""
 
+    def sample(self, run: Run) -> None:
+        """Have it told, now or soon, where the handler is: with `stacks.tell`."""
 
-def choose(function: Callable[..., Any], asked: str | None, kind: str) -> Executor:
-    """The executor asked for, else the one that fits the function.
+
+def choose(asked: str | None, kind: str, *, is_async: bool) -> Executor:
+    """The executor that a handler asks for, else the one that fits its function.
 
     Raises:
         ConfigError: there is no such executor, or the function cannot run on it.
     """
-    is_async = is_coroutine_function(function)
     if asked is None:
         return Executor.ASYNC if is_async else Executor.THREAD
     try:
-        executor = Executor(asked)
+        executor = executor_named(asked)
+    except ConfigError as error:
+        raise ConfigError(f"handler for kind {kind!r}: {error}") from None
+    if (reason := unfit(executor, is_async=is_async)) is None:
+        return executor
+    if is_async:
+        hint = "make it `def` to run it on a thread, or say executor='process'"
+    else:
+        hint = "make it `async def`, or leave executor='async' away: plain functions run on threads"
+    raise ConfigError(f"the handler for kind {kind!r} {reason}; {hint}")
+
+
+def executor_named(name: object) -> Executor:
+    """The executor of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    try:
+        return Executor(name)  # type: ignore[arg-type]
     except ValueError:
-        names = ", ".join(repr(one.value) for one in Executor)
-        raise ConfigError(f"handler for kind {kind!r}: executor {asked!r} must be one of {names}") from None
+        names = [one.value for one in Executor]
+        near = difflib.get_close_matches(str(name), names, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"executor {name!r} must be one of {', '.join(map(repr, names))}{hint}") from None
+
+
+def unfit(executor: Executor, *, is_async: bool) -> str | None:
+    """Why such a function cannot run there; None if it can."""
     if executor is Executor.ASYNC and not is_async:
-        raise ConfigError(
-            f"the handler for kind {kind!r} is a plain function, which would block the event loop; make it "
-            "`async def`, or leave executor='async' away: plain functions run on threads"
-        )
+        return "is a plain function, which would block the event loop"
     if executor is Executor.THREAD and is_async:
-        raise ConfigError(
-            f"the handler for kind {kind!r} is `async def`, which runs on the event loop; make it `def` to run it on "
-            "a thread, or say executor='process'"
-        )
-    return executor
+        return "is `async def`, which runs on the event loop"
+    return None
 
 
 def is_coroutine_function(function: Callable[..., Any]) -> bool:

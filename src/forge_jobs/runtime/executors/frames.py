@@ -1,7 +1,8 @@
 """What a worker and the child that runs its handlers say to each other: JSON in frames, each with its length before it.
 
-    worker → child    Hello, once; then RunJob, Cancel, Reply
-    child → worker    Ready or Unready, once; then Began and Ended for each RunJob, between them Progress, LogLine, Call
+    worker → child    Hello, once; then RunJob, Cancel, Sample, Reply
+    child → worker    Ready or Unready, once; then Began and Ended for each RunJob, between them Progress, LogLine,
+                      Call, and Stack for each Sample
 
 Everything is plain values. Nothing that arrives is imported, evaluated or unpickled; names of errors are looked up in
 the list of this project's own.
@@ -49,6 +50,12 @@ class Cancel(msgspec.Struct, tag=True):
     reason: str
 
 
+class Sample(msgspec.Struct, tag=True):
+    """Say where the handler of run `number` is."""
+
+    number: int
+
+
 class WireError(msgspec.Struct):
     """An error of this project by its name, its message, and what it holds."""
 
@@ -66,7 +73,7 @@ class Reply(msgspec.Struct, tag=True):
 
 
 class Ready(msgspec.Struct, tag=True):
-    """The registry is imported; the kinds in it that run in children."""
+    """The registry is imported; the kinds in it."""
 
     kinds: list[str]
 
@@ -97,6 +104,13 @@ class LogLine(msgspec.Struct, tag=True):
     message: str
 
 
+class Stack(msgspec.Struct, tag=True):
+    """The frames of the handler of run `number`."""
+
+    number: int
+    lines: list[str]
+
+
 class Call(msgspec.Struct, tag=True):
     """Do this with the job's context, and reply."""
 
@@ -122,8 +136,8 @@ class Ended(msgspec.Struct, tag=True):
     delay_s: float | None = None
 
 
-ToChild: TypeAlias = Hello | RunJob | Cancel | Reply
-FromChild: TypeAlias = Ready | Unready | Began | Progress | LogLine | Call | Ended
+ToChild: TypeAlias = Hello | RunJob | Cancel | Sample | Reply
+FromChild: TypeAlias = Ready | Unready | Began | Progress | LogLine | Stack | Call | Ended
 to_child: Final = msgspec.json.Decoder(ToChild)
 from_child: Final = msgspec.json.Decoder(FromChild)
 _encode: Final = msgspec.json.Encoder(enc_hook=repr).encode

@@ -9,8 +9,9 @@ PROC: Final = Path("/proc/self/cgroup")
 MOUNT: Final = Path("/sys/fs/cgroup")
 
 
-def oom_kills(groups: Path = PROC, mount: Path = MOUNT) -> int | None:
+def oom_kills(groups: Path | None = None, mount: Path | None = None) -> int | None:
     """How many so far; None where that is not known."""
+    groups, mount = groups or PROC, mount or MOUNT
     try:
         lines = groups.read_text().splitlines()
     except OSError:

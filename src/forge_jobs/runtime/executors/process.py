@@ -43,7 +43,7 @@ class Processes:
         Raises:
             ConfigError: the registry's path is not known, or a child cannot import it or finds other handlers there.
         """
-        kinds = self._env.handlers.kinds_on(Executor.PROCESS)
+        kinds = self._env.placement.kinds_on(Executor.PROCESS)
         if not kinds:
             return
         try:
@@ -53,14 +53,14 @@ class Processes:
         if missing := sorted(set(kinds) - child.kinds):
             child.end()
             raise ConfigError(
-                f"{self._registry} as a child process imports it has no handler with executor='process' for kind "
-                f"{missing[0]!r}; register it at the top level of that module, not inside a function or under "
-                '`if __name__ == "__main__"`'
+                f"{self._registry} as a child process imports it has no handler for kind {missing[0]!r}, "
+                "which runs in child processes; register it at the top level of that module, not inside a function or "
+                'under `if __name__ == "__main__"`'
             )
         self.came_back(child)
 
-    async def call(self, run: Run, ctx: JobCtx) -> Any:
-        """What the handler gives or raises, called in a child.
+    async def call(self, run: Run, ctx: JobCtx, payload: str) -> Any:
+        """What the handler gives or raises, called in a child with this payload, as JSON.
 
         Raises:
             ChildDied: the child ended before it had answered.
@@ -72,7 +72,7 @@ class Processes:
             child = await self._take(run)
             run.resume_timeout()
             try:
-                return await child.run(run, ctx)
+                return await child.run(run, ctx, payload)
             except NotTaken:
                 continue
             finally:
@@ -95,7 +95,7 @@ class Processes:
 
     async def _start(self) -> WarmChild:
         if self._registry is None:
-            kinds = ", ".join(self._env.handlers.kinds_on(Executor.PROCESS))
+            kinds = ", ".join(self._env.placement.kinds_on(Executor.PROCESS))
             raise ConfigError(
                 f"handlers for kinds {kinds} run in child processes, which import the registry by its path; give it as "
                 "QueueRuntime(…, registry='app:handlers')"

@@ -18,6 +18,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from forge_jobs.observe import tell
+from forge_jobs.runtime import stack, stacks
 from forge_jobs.runtime.cancel import CancelReason
 from forge_jobs.runtime.context import run_of
 from forge_jobs.runtime.executors.executor import Executor
@@ -59,16 +60,16 @@ class Threads:
         """Whether so many were abandoned that no more jobs are taken that might add to them."""
         return self.abandoned >= self._env.config.max_abandoned_threads
 
-    def refused_kinds(self) -> frozenset[str]:
-        """The kinds that are not claimed for now."""
-        handlers = self._env.handlers
-        return frozenset(handlers.kinds_on(Executor.THREAD)) if self.full else frozenset()
+    def refused_kinds(self, queue: str) -> frozenset[str]:
+        """The kinds that are not claimed from this queue for now."""
+        return frozenset(self._env.placement.kinds_on(Executor.THREAD, queue)) if self.full else frozenset()
 
     async def call(self, run: JobRun, function: Call, ctx: JobCtx, payload: Any) -> Any:
         """What `function(ctx, payload)` gives or raises, called on a thread with the context variables of here."""
         context = contextvars.copy_context()
         worker = self._idle.pop() if self._idle else _Worker(self, next(self._numbers))
         call = _Call(self, lambda: context.run(function, ctx, payload))
+        call.thread = worker.thread
         run.place = call
         worker.begin(call)
         answer, error = await call.over
@@ -107,7 +108,7 @@ class Threads:
         """A thread is left to itself."""
         self.abandoned += 1
         if self.abandoned == self._env.config.max_abandoned_threads:
-            kinds = ",".join(self._env.handlers.kinds_on(Executor.THREAD))
+            kinds = ",".join(self._env.placement.kinds_on(Executor.THREAD))
             tell(log, logging.ERROR, "thread_claims_stopped", abandoned=self.abandoned, kinds=kinds)
 
 
@@ -120,6 +121,7 @@ class _Call:
         self.work: Callable[[], Any] | None = work
         self.over: asyncio.Future[tuple[Any, BaseException | None]] = self._loop.create_future()
         self.abandoned = False
+        self.thread: Thread
         self._over_there = False
 
     def end(self, run: JobRun) -> float:
@@ -130,6 +132,9 @@ class _Call:
         if not self._over_there:
             self.abandoned = True
             self._threads.leave(run)
+
+    def sample(self, run: JobRun) -> None:
+        stacks.tell(run, f"on thread {self.thread.name}", stack.of_thread(self.thread.ident))
 
     def deliver(self, worker: _Worker, answer: Any, error: BaseException | None) -> None:
         """Hand over what the function gave. On the thread."""
@@ -150,7 +155,8 @@ class _Worker:
 
     def __init__(self, threads: Threads, number: int) -> None:
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
-        Thread(target=self._serve, name=f"{NAME}-{number}", daemon=True).start()
+        self.thread = Thread(target=self._serve, name=f"{NAME}-{number}", daemon=True)
+        self.thread.start()
 
     def begin(self, call: _Call) -> None:
         self._calls.put(call)

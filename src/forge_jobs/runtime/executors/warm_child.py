@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Coroutine
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from forge_jobs.runtime import outcome as answers
+from forge_jobs.runtime import stacks
 from forge_jobs.runtime.cancel import CancelReason
 from forge_jobs.runtime.children import Child, ChildError, Exit, environment
 from forge_jobs.runtime.children.lines import LogLines
@@ -32,6 +34,8 @@ from forge_jobs.runtime.executors.frames import (
     Progress,
     Ready,
     RunJob,
+    Sample,
+    Stack,
     ToChild,
     Unready,
     from_child,
@@ -145,7 +149,7 @@ class WarmChild:
         except TimeoutError as error:
             raise ChildError(f"a child process did not import {registry} within {START_S:g} s") from error
 
-    async def run(self, run: Run, ctx: JobCtx) -> Any:
+    async def run(self, run: Run, ctx: JobCtx, payload: str) -> Any:
         """Give it a job and wait for what becomes of it; see `Processes.call`.
 
         Raises:
@@ -154,7 +158,10 @@ class WarmChild:
         self.jobs += 1
         number = self.jobs
         try:
-            frame = pack(RunJob(number, run.job, run.slot.process_id, run.env.host_id, run.timeout_s))
+            job = run.job
+            if payload is not job.payload:
+                job = msgspec.structs.replace(job, payload=payload)
+            frame = pack(RunJob(number, job, run.slot.process_id, run.env.host_id, run.timeout_s))
         except FrameTooLong as error:
             raise InvalidInput(f"the job does not fit into a child process: {error}", field="payload") from error
         self._run, self._ctx, run.place = run, ctx, self
@@ -188,6 +195,10 @@ class WarmChild:
     def left(self, run: Run) -> None:
         """Nothing more can be done about it."""
 
+    def sample(self, run: Run) -> None:
+        """The child answers, if it can: not while foreign code holds its interpreter."""
+        self._send(Sample(self.jobs))
+
     def close(self) -> None:
         """Let it exit by itself: it sees the end of its pipe, and is ended if it does not go."""
         if not self._ending:
@@ -220,6 +231,8 @@ class WarmChild:
                 self._ctx.progress(current, total, text)
             case Call() if self._ctx is not None:
                 self._begin(self._do(message, self._ctx))
+            case Stack(number=number, lines=lines) if number == self.jobs and self._run is not None:
+                stacks.tell(self._run, f"in child process {self.pid}", lines)
             case Ended(number=number) if number == self.jobs:
                 self._settle(message)
 
@@ -302,7 +315,11 @@ class WarmChild:
         self._child.close()
 
     def _cause(self, how: Exit) -> str:
-        if how.signal == 9 and self._oom_kills is not None and (oom_kills() or 0) > self._oom_kills:
+        if how.signal != signal.SIGKILL:
+            return str(how)
+        if self._oom_kills is None:
+            return f"{how}, perhaps by the kernel as memory was short"
+        if (oom_kills() or 0) > self._oom_kills:
             return f"oom, the kernel ended it as memory was short ({how})"
         return str(how)
 

@@ -12,6 +12,7 @@ import asyncio
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -72,6 +73,8 @@ class CmdExec:
     Raises:
         ConfigError: neither or both of `programs` and `allow_any` are given, or a path is not absolute.
     """
+
+    handler_options: Mapping[str, Any] = MappingProxyType({"executor": "async"})  # whatever its queue says
 
     def __init__(
         self,

@@ -69,7 +69,7 @@ class WorkerPool:
             raise ConfigError(f"worker pool {kind!r}: timeout {timeout!r} must be 1 … {limits.TIMEOUT_S[1]} seconds")
         if max_rss_mib is not None and not Path("/proc/self/statm").exists():
             raise ConfigError(f"worker pool {kind!r}: max_rss_mib needs /proc, which this system does not have")
-        self.handler_options: Mapping[str, Any] = {"timeout": seconds}
+        self.handler_options: Mapping[str, Any] = {"timeout": seconds, "executor": "async"}
         self._pools: dict[str, ChildPool] = {}  # by host id: a registry may serve several runtimes
 
     async def run(self, ctx: JobCtx, payload: Any) -> JobOutcome:

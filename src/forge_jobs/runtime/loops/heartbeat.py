@@ -115,7 +115,8 @@ class Heartbeat:
     def _info(self) -> ProcessInfo:
         env = self.env
         lines = list(env.exchanger.lines.items())
-        refused = env.threads.refused_kinds()
+        # A kind that some queue runs elsewhere is still taken from there.
+        refused = frozenset[str].intersection(*(env.threads.refused_kinds(queue) for queue in self._queues))
         return ProcessInfo(
             host_id=env.host_id,
             label=env.label,

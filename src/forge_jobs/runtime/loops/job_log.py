@@ -7,6 +7,7 @@ from typing import Final
 from forge_jobs.runtime import job_log
 from forge_jobs.runtime.env import RuntimeEnv
 from forge_jobs.runtime.loops.loop import Loop
+from forge_jobs.storage.protocol import STACK
 
 EVERY_S: Final = 2.0
 
@@ -17,4 +18,4 @@ async def tick(env: RuntimeEnv) -> int:
     return await env.job_logs.flush()
 
 
-LOOP = Loop("job_log", lambda env: EVERY_S, tick)
+LOOP = Loop("job_log", lambda env: EVERY_S, tick, wake_on=STACK)

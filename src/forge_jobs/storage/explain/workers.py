@@ -46,6 +46,7 @@ def sieve(facts: QueueFacts, kind: str) -> Sieved:
         (lambda w: kind in w.info.kinds or kind in w.info.closed_kinds, lambda w: _kind_unserved(w, kind)),
         (lambda w: kind not in w.info.closed_kinds, lambda w: _threads_abandoned(w, kind)),
         (lambda w: not w.cut_off, lambda w: _workers_fenced(w)),
+        (lambda w: not w.info.quiet, lambda w: _workers_quiet(w)),
     ]
     if not settings.paused and settings.max_workers != 0:  # both close the slots
         sieves += [
@@ -146,6 +147,15 @@ def _workers_fenced(workers: Sequence[Worker]) -> Blocker:
         code=BlockerCode.WORKERS_FENCED,
         text=f"{called(workers)} cannot reach the store in time, and so claim nothing.",
         remedy="see the workers' logs for beat_refused; they go on by themselves once the store answers",
+    )
+
+
+def _workers_quiet(workers: Sequence[Worker]) -> Blocker:
+    host = min(worker.info.host_id for worker in workers)
+    return Blocker(
+        code=BlockerCode.WORKERS_QUIET,
+        text=f"{called(workers)} {'was' if len(workers) == 1 else 'were'} asked by an operator to claim nothing more.",
+        remedy=f"resume it on the dashboard's page of workers, or POST /api/v1/workers/{host}/resume; or start another",
     )
 
 

@@ -6,30 +6,42 @@ Python, row by row, before it in the same transaction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
 
+from forge_jobs import limits
 from forge_jobs.clock import duration_us
 from forge_jobs.ids import JobId
 from forge_jobs.storage import lifecycle
+from forge_jobs.storage.bucket import Bucket
+from forge_jobs.storage.claim_order import first_payable, heads_needed, mixed_scopes
 from forge_jobs.storage.postgres.connection import PostgresTx
 from forge_jobs.storage.protocol import Claim, ClaimRequest
 from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.driver import Row, Tx
 from forge_jobs.storage.sql.gates import Gates
+from forge_jobs.storage.sql.rows import to_json
 from forge_jobs.storage.sql.settle import Exchanged, Settlements, settle_jobs
 from forge_jobs.storage.types.finalize import APPLIED_DONE, Done, Finalize, Lost, Repeated, Settled
 from forge_jobs.storage.types.job import JobRecord
+from forge_jobs.storage.types.rate_limit import Gate
 
 EXCHANGE: Final = statement("exchange", "exchange")
 GRACE_US: Final = duration_us(lifecycle.COOL_DOWN_GRACE)
 
+PROMOTE_QUEUE: Final = statement("promote_queue", "exchange")
+HEADS_AHEAD: Final = statement("heads_ahead")
+BEHIND_ALL: Final = {"priority": limits.PRIORITY[1] + 1, "scheduled_at": 0, "id": ""}
+"""Ahead of this place is every job."""
+
 _encode = msgspec.json.Encoder().encode
 _records = msgspec.json.Decoder(list[JobRecord]).decode
+_heads = msgspec.json.Decoder(list[tuple[int, int, JobId]]).decode
 _refused = msgspec.json.Decoder(dict[JobId, bool]).decode
 _claim_order = attrgetter("priority", "scheduled_us", "id")
 
@@ -75,7 +87,8 @@ def _exchange_paid(tx: PostgresTx, done: str | None, asked: Sequence[ClaimReques
     found: dict[int, Claim] = {}
     for request in asked:
         passing = gates.passing(request)
-        first_row, *rows = _exchange(tx, done, [_asked_paid(passing, gates)] if passing.kinds else [])
+        paid = _paid(tx, passing, gates, gates.holding(request))
+        first_row, *rows = _exchange(tx, done, [{**_asked(passing), "gates": paid}] if passing.kinds else [])
         claim = _claim(request, rows[0]) if rows else Claim(queue=request.queue, jobs=(), now_us=first_row[0])
         gates.pay(request, claim.jobs)
         found[id(request)] = replace(claim, limited=gates.limited(request))
@@ -103,12 +116,44 @@ def _asked(request: ClaimRequest) -> dict[str, Any]:
     }
 
 
-def _asked_paid(request: ClaimRequest, gates: Gates) -> dict[str, Any]:
+def _paid(tx: PostgresTx, request: ClaimRequest, gates: Gates, holding: Sequence[Gate]) -> list[dict[str, Any]] | None:
+    """What the kinds of a claim cost, and what their scopes hold.
+
+    The function takes of each scope what the first jobs can be paid for. Where kinds of one scope cost differently it
+    is decided here, as everywhere, and told as a scope for each kind, with a token for every job that may be taken.
+    """
+    mixed = frozenset[str]() if request.alone else mixed_scopes((*request.gates, *holding))
+    room = _room_of_kinds(tx, request, gates.buckets, holding, mixed) if mixed else Counter[str]()
     paid = [
-        {"paid_kind": gate.kind, "scope": gate.scope, "cost": gate.cost, "tokens": gates.tokens(gate.scope)}
+        {"paid_kind": gate.kind, "scope": f"/{gate.kind}", "cost": 1.0, "tokens": float(room[gate.kind])}
+        if gate.scope in mixed
+        else {
+            "paid_kind": gate.kind,
+            "scope": gate.scope,
+            "cost": gate.cost,
+            "tokens": gates.buckets[gate.scope].available,
+        }
         for gate in request.gates
     ]
-    return {**_asked(request), "gates": paid or None}
+    return paid or None
+
+
+def _room_of_kinds(
+    tx: PostgresTx,
+    request: ClaimRequest,
+    buckets: Mapping[str, Bucket],
+    holding: Sequence[Gate],
+    mixed: frozenset[str],
+) -> Counter[str]:
+    """How many jobs of each kind of these scopes can be paid for in claim order, at most as many as there are slots."""
+    gate_of = {gate.kind: gate for gate in (*request.gates, *holding) if gate.scope in mixed}
+    kinds = [kind for kind in gate_of if kind not in request.alone_kinds]
+    tx.rows(PROMOTE_QUEUE, {"queue": request.queue, "kinds": to_json(kinds), "limit": request.limit})
+    most = max((heads_needed(gate_of[kind], buckets, request.limit) for kind in kinds), default=0)
+    rows = tx.rows(HEADS_AHEAD, {"queue": request.queue, "kinds": to_json(kinds), "limit": most, **BEHIND_ALL})
+    found = [(head, kind) for kind, text in rows if text for head in _heads(text)]
+    limit = request.limit * len(mixed)  # of each scope as many as there are slots; the claim takes the first of all
+    return Counter(kind for _, kind in first_payable(found, gate_of, buckets, limit))
 
 
 def _claim(request: ClaimRequest, row: Row) -> Claim:

@@ -287,6 +287,23 @@ DELETE FROM forge_metrics WHERE ctid = ANY (ARRAY(
   SELECT ctid FROM forge_metrics WHERE host_id <> '' AND minute < CAST(:before AS bigint)
   LIMIT :limit FOR UPDATE SKIP LOCKED))
 
+-- name: due_bands
+-- A skip scan: the kinds and priorities of one queue's due jobs, each with its first job behind a place in the list.
+WITH RECURSIVE band (kind, priority) AS (
+  SELECT kind, priority FROM (
+    SELECT kind, priority FROM forge_jobs WHERE queue = :queue AND ready = 1 AND alone = 0
+    ORDER BY kind, priority LIMIT 1) AS first
+  UNION ALL
+  SELECT j.kind, j.priority FROM band JOIN forge_jobs j ON j.id = (
+    SELECT id FROM forge_jobs WHERE queue = :queue AND ready = 1 AND alone = 0
+      AND (kind, priority) > (band.kind, band.priority)
+    ORDER BY kind, priority LIMIT 1))
+SELECT j.scheduled_at, j.id, j.kind, j.priority FROM band JOIN forge_jobs j ON j.id = (
+  SELECT id FROM forge_jobs WHERE queue = :queue AND ready = 1 AND alone = 0
+    AND kind = band.kind AND priority = band.priority AND (scheduled_at, id) > (:at, :before)
+  ORDER BY scheduled_at, id LIMIT 1)
+WHERE (:kinds IS NULL OR band.kind IN (SELECT value FROM json_each(:kinds)))
+
 -- name: count_by_queue
 -- In the partial indexes of waiting and running jobs; what waits for a retry is in the first three parts too. Of
 -- finished ones what was counted before, and what ended since.
@@ -350,6 +367,11 @@ WITH counted AS MATERIALIZED (
     ORDER BY priority, scheduled_at, id LIMIT :limit) AS h) AS ahead
   FROM json_each(:kinds) AS k)
 SELECT coalesce(sum(ahead), 0)::bigint, coalesce(max(ahead), 0)::bigint FROM counted
+
+-- name: promote_queue
+-- What a claim does first. A claim whose kinds pay differently from one scope looks at their jobs before it.
+SELECT count(forge_promote_1(:queue, ARRAY(SELECT value FROM json_each(:kinds)), CAST(:limit AS integer), 500, :now))
+WHERE EXISTS (SELECT FROM forge_jobs WHERE queue = :queue AND ready = 0 AND scheduled_at <= :now)
 
 -- name: heads_ahead
 -- Up to `:limit` of each kind, in claim order.

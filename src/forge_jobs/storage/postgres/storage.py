@@ -90,6 +90,8 @@ class PostgresStorage:
     async def close(self) -> None:
         self._flusher.cancel()
         await asyncio.gather(self._flusher, return_exceptions=True)
+        await self.queues.close()
+        await self.jobs.close()
         try:
             await self.events.flush()
         except Exception as error:

@@ -7,14 +7,15 @@ several kinds the heads of each are merged, stopping where a kind's next job com
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
 
 from forge_jobs.ids import JobId
-from forge_jobs.storage.claim_order import Head, first_payable
+from forge_jobs.storage.bucket import Bucket
+from forge_jobs.storage.claim_order import Head, first_payable, heads_needed
 from forge_jobs.storage.protocol import Claim, ClaimRequest
 from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.driver import Tx
@@ -23,6 +24,7 @@ from forge_jobs.storage.sql.rows import to_json
 from forge_jobs.storage.sql.settle import Exchanged, Settlements, settle_jobs
 from forge_jobs.storage.types.finalize import Finalize
 from forge_jobs.storage.types.job import JobRecord
+from forge_jobs.storage.types.rate_limit import Gate
 
 PART: Final = "claim"
 """Its statements; a backend that claims in one statement of its own does without them."""
@@ -60,20 +62,20 @@ def exchange(tx: Tx, settlements: Sequence[Finalize], claims: Sequence[ClaimRequ
 
 
 def _claim_paid(tx: Tx, request: ClaimRequest, gates: Gates) -> Claim:
-    claim = claim_jobs(tx, gates.passing(request), gates)
+    claim = claim_jobs(tx, gates.passing(request), gates, gates.holding(request))
     gates.pay(request, claim.jobs)
     return replace(claim, limited=gates.limited(request))
 
 
-def claim_jobs(tx: Tx, request: ClaimRequest, gates: Gates | None = None) -> Claim:
-    """Take up to `request.limit` jobs of the queue; see `JobStore.claim`."""
+def claim_jobs(tx: Tx, request: ClaimRequest, gates: Gates | None = None, holding: tuple[Gate, ...] = ()) -> Claim:
+    """Take up to `request.limit` jobs of the queue; see `JobStore.claim`. `holding`: see `Gates`."""
     if request.limit == 0 or not request.kinds:
         return Claim(queue=request.queue, jobs=(), now_us=tx.now_us)
     gate = tx.row(QUEUE_GATE, {"name": request.queue, "host": request.host_id})
     if gate is not None:
         return Claim(queue=request.queue, jobs=(), now_us=tx.now_us, next_due_us=gate[0])
-    _promote(tx, request)
-    heads = _alone(tx, request) if request.alone else _heads(tx, request, gates)
+    _promote(tx, request, {*request.kinds, *(gate.kind for gate in holding)})
+    heads = _alone(tx, request) if request.alone else _heads(tx, request, gates, holding)
     more = len(heads) == request.limit
     return Claim(
         queue=request.queue,
@@ -85,12 +87,11 @@ def claim_jobs(tx: Tx, request: ClaimRequest, gates: Gates | None = None) -> Cla
     )
 
 
-def _promote(tx: Tx, request: ClaimRequest) -> None:
+def _promote(tx: Tx, request: ClaimRequest, served: set[str]) -> None:
     """Make jobs due that fell due: the first `limit` of every kind and priority, so that the claim order is exact
     however many fall due at once, and some more by time, so that the backlog goes down."""
     if tx.row(ANY_DUE, {"queue": request.queue}) is None:
         return
-    served = set(request.kinds)
     band: dict[str, Any] = {"queue": request.queue, "kind": "", "priority": 0, "limit": request.limit}
     while (found := tx.row(NEXT_BAND, band)) is not None:
         band["kind"], band["priority"] = found
@@ -124,9 +125,9 @@ def _next_due(tx: Tx, queue: str) -> int | None:
     return None if row is None else row[0]
 
 
-def _heads(tx: Tx, request: ClaimRequest, gates: Gates | None) -> list[Head]:
+def _heads(tx: Tx, request: ClaimRequest, gates: Gates | None, holding: tuple[Gate, ...]) -> list[Head]:
     if gates is not None and request.gates:
-        return _heads_paid(tx, request, gates)
+        return _heads_paid(tx, request, gates.buckets, holding)
     best: list[Head] = []
     for kind in _kinds(tx, request):
         heads = _heads_of(tx, request.queue, kind, request.limit)
@@ -134,16 +135,15 @@ def _heads(tx: Tx, request: ClaimRequest, gates: Gates | None) -> list[Head]:
     return best
 
 
-def _heads_paid(tx: Tx, request: ClaimRequest, gates: Gates) -> list[Head]:
-    """The first jobs in claim order that can be paid for; those that cannot are passed by."""
-    gate_of = {gate.kind: gate for gate in request.gates}
-    left = {gate.scope: gates.tokens(gate.scope) for gate in request.gates}
+def _heads_paid(tx: Tx, request: ClaimRequest, buckets: Mapping[str, Bucket], holding: tuple[Gate, ...]) -> list[Head]:
+    """The first jobs in claim order that can be paid for."""
+    gate_of = {gate.kind: gate for gate in (*request.gates, *holding)}
     found: list[tuple[Head, str]] = []
-    for kind in _kinds(tx, request):
+    for kind in (*_kinds(tx, request), *(gate.kind for gate in holding)):
         gate = gate_of.get(kind)
-        most = request.limit if gate is None else int(min(request.limit, left[gate.scope] // gate.cost))
-        found += [(head, kind) for head in _heads_of(tx, request.queue, kind, most)] if most else []
-    return first_payable(found, gate_of, left, request.limit)
+        most = request.limit if gate is None else heads_needed(gate, buckets, request.limit)
+        found += [(head, kind) for head in _heads_of(tx, request.queue, kind, most)]
+    return [head for head, _ in first_payable(found, gate_of, buckets, request.limit)]
 
 
 def _kinds(tx: Tx, request: ClaimRequest) -> Iterable[str]:

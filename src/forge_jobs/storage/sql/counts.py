@@ -38,6 +38,11 @@ def read_counts(tx: Tx) -> dict[str, QueueCounts]:
     return {queue: _counts(places, oldest.get(queue)) for queue, places in found.items()}
 
 
+def unfinished(counts: QueueCounts) -> int:
+    """How many rows were counted one by one."""
+    return counts.ready + counts.scheduled + counts.in_progress + counts.failed
+
+
 def fold_finished(tx: Tx) -> None:
     """See `QueueStore.fold_counts`.
 

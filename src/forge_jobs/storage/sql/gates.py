@@ -6,11 +6,13 @@ out of the claim altogether, so its jobs are not even looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from forge_jobs import limits
 from forge_jobs.storage import bucket as buckets
+from forge_jobs.storage.bucket import Bucket
+from forge_jobs.storage.claim_order import affords, holding
 from forge_jobs.storage.protocol import ClaimRequest
 from forge_jobs.storage.sql.driver import Tx
 from forge_jobs.storage.sql.rate_limits import lock_buckets, write_buckets
@@ -30,7 +32,7 @@ class Gates:
 
     def passing(self, request: ClaimRequest) -> ClaimRequest:
         """The request without the kinds that cannot be paid for."""
-        shut = {gate.kind for gate in request.gates if not self._affords(gate)}
+        shut = {gate.kind for gate in request.gates if not affords(gate, self._now)}
         if not shut:
             return request
         return replace(
@@ -39,9 +41,14 @@ class Gates:
             gates=tuple(gate for gate in request.gates if gate.kind not in shut),
         )
 
-    def tokens(self, scope: str) -> float:
-        """What the scope's bucket gives now."""
-        return self._now[scope].available
+    def holding(self, request: ClaimRequest) -> tuple[Gate, ...]:
+        """The kinds that `passing` leaves out, and whose first job keeps tokens from others nevertheless."""
+        return () if request.alone else holding(request.gates, self._now)
+
+    @property
+    def buckets(self) -> Mapping[str, Bucket]:
+        """What the claims before this one left."""
+        return self._now
 
     def pay(self, request: ClaimRequest, jobs: Sequence[JobRecord]) -> None:
         """Take the tokens of claimed jobs out of their buckets."""
@@ -56,7 +63,7 @@ class Gates:
         """The scopes of the request that can pay for no job of some kind now, with the time until they can."""
         waits: dict[str, int] = {}
         for gate in request.gates:
-            if not self._affords(gate):
+            if not affords(gate, self._now):
                 bucket = self._now.get(gate.scope)
                 wait = UNKNOWN_US if bucket is None else buckets.wait_us(bucket, gate.cost)
                 waits[gate.scope] = min(wait, waits.get(gate.scope, wait))
@@ -66,7 +73,3 @@ class Gates:
         """Store what was paid."""
         changed = {scope: bucket for scope, bucket in self._now.items() if bucket is not self._found[scope]}
         write_buckets(self._tx, changed)
-
-    def _affords(self, gate: Gate) -> bool:
-        bucket = self._now.get(gate.scope)
-        return bucket is not None and bucket.available >= gate.cost

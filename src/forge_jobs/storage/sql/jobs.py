@@ -19,6 +19,7 @@ from forge_jobs.ids import JobId, parse_id
 from forge_jobs.storage.error import InvalidInput, OutcomeUnknown, StorageError
 from forge_jobs.storage.explain.job import unknown_job
 from forge_jobs.storage.protocol import PYTHON, STALE_AFTER, Claim, ClaimRequest, Exchange
+from forge_jobs.storage.recent import FEW, Recent
 from forge_jobs.storage.request import check_change, check_request, check_requests
 from forge_jobs.storage.sql import admin
 from forge_jobs.storage.sql.admin import Effects
@@ -27,9 +28,10 @@ from forge_jobs.storage.sql.driver import Driver, Tx, Wake
 from forge_jobs.storage.sql.enqueue import Answer, Batch, KnownQueues, insert_jobs
 from forge_jobs.storage.sql.events import SqlEvents
 from forge_jobs.storage.sql.explain import explain_job
-from forge_jobs.storage.sql.listing import count_by_status, list_page, read_cursor
+from forge_jobs.storage.sql.listing import count_by_status, list_page, read_cursor, search_page
 from forge_jobs.storage.sql.reap import expire_due, revive_stale
 from forge_jobs.storage.sql.rows import audit_params, error_entry, filter_params, job_row, progress, to_json
+from forge_jobs.storage.sql.search import is_text_search
 from forge_jobs.storage.sql.settle import Exchanged
 from forge_jobs.storage.sql.transaction import Session, SqlTransaction
 from forge_jobs.storage.types.answers import (
@@ -55,10 +57,12 @@ from forge_jobs.storage.types.job import (
     JobDetail,
     JobFilter,
     JobOrder,
+    JobRow,
     KindCounts,
     NewJob,
     Page,
 )
+from forge_jobs.storage.types.queue import QueueCounts
 from forge_jobs.text import clean
 
 INSERT_AUDIT = statement("insert_audit")
@@ -71,6 +75,8 @@ WAITING_KINDS = statement("waiting_kinds")
 RUNNING_KINDS = statement("running_kinds")
 DEAD_KINDS = statement("dead_kinds")
 DEATHS = statement("deaths")
+LIST_CHILDREN = statement("list_children")
+COUNT_CHILDREN = statement("count_children")
 KINDS_THAT_WAIT = statement("kinds_that_wait")
 LIST_QUEUES = statement("list_queues")
 OUTSTANDING = statement("outstanding")
@@ -109,6 +115,10 @@ class SqlJobs:
         self._config = config
         self._known = known
         self._gathering: list[tuple[NewJob, asyncio.Future[EnqueueOutcome]]] = []
+        self._recent_kinds = Recent(self.kinds, cheap=lambda kinds: sum(map(_jobs_of, kinds)) <= FEW)
+        self._recent_waiting = Recent(
+            self.waiting_kinds, cheap=lambda found: sum(sum(own.values()) for own in found.values()) <= FEW
+        )
 
     # Adding
 
@@ -405,11 +415,22 @@ class SqlJobs:
         cursor: str | None = None,
         with_total: bool = True,
         order: JobOrder = JobOrder.NEWEST,
+        counts: Mapping[str, QueueCounts] | None = None,
     ) -> Page:
         if type(limit) is not int or not 1 <= limit <= limits.PAGE:
             raise InvalidInput(f"limit {limit!r} is not within 1 … {limits.PAGE}", field="limit", reason="out_of_range")
         after = read_cursor(cursor, chosen, order)
-        return await self._driver.read(lambda tx: list_page(tx, chosen, order, limit, after, with_total=with_total))
+        if is_text_search(chosen):
+            return await search_page(self._driver.read, chosen, order, limit, after, with_total=with_total)
+        return await self._driver.read(lambda tx: list_page(tx, chosen, order, limit, after, with_total, counts))
+
+    async def children(self, job_id: JobId, *, limit: int) -> tuple[Sequence[JobRow], int]:
+        def operation(tx: Tx) -> tuple[Sequence[JobRow], int]:
+            rows = tx.rows(LIST_CHILDREN, {"parent": job_id, "limit": limit})
+            total = tx.row(COUNT_CHILDREN, {"parent": job_id})
+            return [job_row(row) for row in rows], total[0] if total else 0
+
+        return await self._driver.read(operation)
 
     async def count(self, chosen: JobFilter) -> dict[str, int]:
         filter_params(chosen)  # refuses what is not legal before the store is asked
@@ -417,6 +438,9 @@ class SqlJobs:
 
     async def kinds(self) -> list[KindCounts]:
         return await self._driver.read(_kinds)
+
+    async def recent_kinds(self) -> list[KindCounts]:
+        return await self._recent_kinds.get()
 
     async def deaths(self, queues: Sequence[str] | None = None, *, limit: int) -> list[Death]:
         def operation(tx: Tx) -> list[Death]:
@@ -435,6 +459,14 @@ class SqlJobs:
         for queue, kind, count in await self._driver.read(lambda tx: tx.rows(WAITING_KINDS)):
             found.setdefault(queue, {})[kind] = count
         return found
+
+    async def recent_waiting_kinds(self) -> dict[str, dict[str, int]]:
+        return await self._recent_waiting.get()
+
+    async def close(self) -> None:
+        """End what is read beside."""
+        await self._recent_kinds.close()
+        await self._recent_waiting.close()
 
     async def kinds_that_wait(self) -> dict[str, list[str]]:
         def operation(tx: Tx) -> dict[str, list[str]]:
@@ -494,6 +526,10 @@ def _detail(tx: Tx, job_id: JobId) -> JobDetail | None:
         progress=None if current is None else progress(current),
         trace=json.loads(row[26]) if row[26] else None,
     )
+
+
+def _jobs_of(kind: KindCounts) -> int:
+    return kind.waiting + kind.in_progress + kind.dead
 
 
 def _kinds(tx: Tx) -> list[KindCounts]:

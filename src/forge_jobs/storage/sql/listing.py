@@ -16,15 +16,16 @@ from forge_jobs.storage.sql.book import statement
 from forge_jobs.storage.sql.counts import read_counts
 from forge_jobs.storage.sql.driver import Row, Tx
 from forge_jobs.storage.sql.rows import filter_params, job_row, to_json
+from forge_jobs.storage.sql.search import ABOVE_ALL, BELOW_ALL, COUNT_JOBS, LIST_JOBS, Found, Read, Search
 from forge_jobs.storage.types.job import JobFilter, JobOrder, JobStatus, Page
 from forge_jobs.storage.types.queue import QueueCounts
 
-LIST_JOBS = statement("list_jobs")
 LIST_FINISHED = statement("list_finished")
 LIST_FUTURE = statement("list_future")
 LIST_DUE = statement("list_due")
 LIST_DUE_ALONE = statement("list_due_alone")
-COUNT_JOBS = statement("count_jobs")
+LIST_FAILED = statement("list_failed")
+DUE_BANDS = statement("due_bands")
 LIST_QUEUES = statement("list_queues")
 
 _STATUSES: Final[Mapping[JobOrder, tuple[JobStatus, ...]]] = {
@@ -33,11 +34,8 @@ _STATUSES: Final[Mapping[JobOrder, tuple[JobStatus, ...]]] = {
     JobOrder.COMPLETED: (JobStatus.DONE, JobStatus.DEAD),
 }
 """Which jobs an order is of."""
-_HEADS: Final = {
-    JobOrder.SCHEDULED: (LIST_DUE, LIST_DUE_ALONE, LIST_FUTURE),
-    JobOrder.FUTURE: (LIST_FUTURE,),
-    JobOrder.COMPLETED: (LIST_FINISHED,),
-}
+_BEFORE_ALL: Final[Mapping[str, Any]] = {"at": -(2**63), "before": ""}
+"""A place before every job."""
 _COUNTED: Final = frozenset({"queues", "statuses"})
 _SCHEDULED_AT, _COMPLETED_AT = 11, 14
 """Their places in a row."""
@@ -51,43 +49,83 @@ class Place:
     at: int | None = None
 
 
-def list_page(tx: Tx, chosen: JobFilter, order: JobOrder, limit: int, after: Place | None, *, with_total: bool) -> Page:
-    """One page, and the true total if it is asked for."""
+def list_page(
+    tx: Tx,
+    chosen: JobFilter,
+    order: JobOrder,
+    limit: int,
+    after: Place | None,
+    with_total: bool,
+    counts: Mapping[str, QueueCounts] | None,
+) -> Page:
+    """One page, and the true total if it is asked for: by `counts`, where it follows from them."""
     asked, params = chosen, filter_params(chosen)
     if order is JobOrder.NEWEST:
-        before = None if after is None else after.id
-        rows = tx.rows(LIST_JOBS, {**params, "before": before, "limit": limit + 1})
+        before = ABOVE_ALL if after is None else after.id
+        rows = tx.rows(LIST_JOBS, {**params, "before": before, "after": BELOW_ALL, "limit": limit + 1})
     else:
         chosen = _of_order(chosen, order)
         params = filter_params(chosen)
         rows = _merged(tx, chosen, params, order, limit + 1, after)
     items = tuple(job_row(row) for row in rows[:limit])
     more = write_cursor(asked, order, rows[limit - 1]) if len(rows) > limit else None
-    total = _total(tx, chosen, order) if with_total else None
+    total = _total(tx, chosen, order, counts) if with_total else None
     return Page(items=items, next_cursor=more, total=total)
 
 
-def _total(tx: Tx, chosen: JobFilter, order: JobOrder) -> int | None:
+async def search_page(
+    read: Read, chosen: JobFilter, order: JobOrder, limit: int, after: Place | None, *, with_total: bool
+) -> Page:
+    """One page of a search for text, as far as it comes in its time; see `JobStore.list_jobs`.
+
+    Where the order is that of an index, the page is read from that in one go, and only the count has to be in time.
+    """
+    counting = chosen if order is JobOrder.NEWEST else _of_order(chosen, order)
+    search = Search(read, counting)
+    if order is JobOrder.NEWEST:
+        start = ABOVE_ALL if after is None else after.id
+        found = await search.page(start, limit + 1)
+        more = _cursor_of_search(chosen, found, limit)
+        page = Page(items=tuple(job_row(row) for row in found.rows[:limit]), next_cursor=more, total=None)
+        if after is None and more is None:  # that was all
+            return replace(page, total=len(found.rows) if with_total else None)
+    else:
+        page = await read(lambda tx: list_page(tx, chosen, order, limit, after, False, None))
+    if not with_total:
+        return page
+    counted = await search.count()
+    if counted.whole and order is not JobOrder.FUTURE:
+        return replace(page, total=counted.total)
+    return page if order is JobOrder.FUTURE else replace(page, total_at_least=max(counted.total, len(page.items)))
+
+
+def _cursor_of_search(chosen: JobFilter, found: Found, limit: int) -> str | None:
+    if len(found.rows) > limit:
+        return write_cursor(chosen, JobOrder.NEWEST, found.rows[limit - 1])
+    return None if found.stopped_at is None else write_cursor(chosen, JobOrder.NEWEST, (found.stopped_at,))
+
+
+def _total(tx: Tx, chosen: JobFilter, order: JobOrder, counts: Mapping[str, QueueCounts] | None) -> int | None:
     """How many jobs the list has. Future ones are counted by queue; with any other filter nobody counts them."""
     if order is not JobOrder.FUTURE:
-        return sum(count_by_status(tx, chosen).values())
+        return sum(count_by_status(tx, chosen, counts).values())
     if chosen.statuses and replace(chosen, queues=None, statuses=None).is_everything:
-        counts = read_counts(tx)
+        counts = read_counts(tx) if counts is None else counts
         return sum(own.scheduled for queue, own in counts.items() if chosen.queues is None or queue in chosen.queues)
     return 0 if not chosen.statuses else None
 
 
-def count_by_status(tx: Tx, chosen: JobFilter) -> dict[str, int]:
+def count_by_status(tx: Tx, chosen: JobFilter, counts: Mapping[str, QueueCounts] | None = None) -> dict[str, int]:
     """How many jobs there are. What is chosen by queue and status alone is not counted anew."""
     given = {f.name for f in fields(chosen) if getattr(chosen, f.name) is not None}
     if not given <= _COUNTED:
-        return dict(tx.rows(COUNT_JOBS, filter_params(chosen)))
+        return dict(tx.rows(COUNT_JOBS, {**filter_params(chosen), "before": ABOVE_ALL, "after": BELOW_ALL}))
     totals: dict[str, int] = {}
-    for queue, counts in read_counts(tx).items():
+    for queue, own in (read_counts(tx) if counts is None else counts).items():
         if chosen.queues is None or queue in chosen.queues:
             for status in JobStatus:
                 if chosen.statuses is None or status in chosen.statuses:
-                    totals[status.value] = totals.get(status.value, 0) + _of_status(counts, status)
+                    totals[status.value] = totals.get(status.value, 0) + _of_status(own, status)
     return {status: count for status, count in totals.items() if count}
 
 
@@ -132,16 +170,42 @@ def _merged(
 ) -> list[Row]:
     """The heads of every queue and status, each in its index's order, merged: so a page costs what it shows, however
     many jobs there are."""
-    queues = [row[0] for row in tx.rows(LIST_QUEUES)] if chosen.queues is None else dict.fromkeys(chosen.queues)
+    if not chosen.statuses:
+        return []
+    queues = [row[0] for row in tx.rows(LIST_QUEUES)] if chosen.queues is None else list(dict.fromkeys(chosen.queues))
     more = {**params, "limit": limit, "at": after and after.at, "before": after and after.id}
-    heads = [
-        tx.rows(name, {**more, "queue": queue, "status": status})
-        for queue in queues
-        for status in chosen.statuses or ()
-        for name in _HEADS[order]
-    ]
-    column, latest_first = (_COMPLETED_AT, True) if order is JobOrder.COMPLETED else (_SCHEDULED_AT, False)
-    return list(islice(heapq.merge(*heads, key=lambda row: (row[column], row[0]), reverse=latest_first), limit))
+    if order is JobOrder.COMPLETED:
+        each = [{"queue": queue, "status": status} for queue in queues for status in chosen.statuses]
+        heads = [tx.rows(LIST_FINISHED, {**more, **one}) for one in each]
+        return list(islice(heapq.merge(*heads, key=_latest, reverse=True), limit))
+    due = order is JobOrder.SCHEDULED and JobStatus.PENDING in chosen.statuses
+    names = (LIST_FUTURE, LIST_DUE_ALONE) if due else (LIST_FUTURE,) if order is JobOrder.FUTURE else (LIST_FAILED,)
+    heads = [tx.rows(name, {**more, "queue": queue}) for queue in queues for name in names]
+    found = list(islice(heapq.merge(*heads, key=_soonest), limit))
+    return _with_due(tx, found, queues, more) if due else found
+
+
+def _with_due(tx: Tx, found: list[Row], queues: list[str], params: Mapping[str, Any]) -> list[Row]:
+    """The first of `found` and of the jobs that are due, which stand in bands by queue, kind and priority.
+
+    A band is read only if its first job may be on the page, so at most as many are as the page has jobs.
+    """
+    place = _BEFORE_ALL if params["at"] is None else {}
+    bands = [(*row, queue) for queue in queues for row in tx.rows(DUE_BANDS, {**params, **place, "queue": queue})]
+    for at, job_id, kind, priority, queue in sorted(bands):
+        if len(found) == params["limit"] and (at, job_id) > _soonest(found[-1]):
+            break
+        rows = tx.rows(LIST_DUE, {**params, "queue": queue, "kind": kind, "priority": priority})
+        found = list(islice(heapq.merge(found, rows, key=_soonest), params["limit"]))
+    return found
+
+
+def _soonest(row: Row) -> tuple[int, str]:
+    return row[_SCHEDULED_AT], row[0]
+
+
+def _latest(row: Row) -> tuple[int, str]:
+    return row[_COMPLETED_AT], row[0]
 
 
 def _of_status(counts: QueueCounts, status: JobStatus) -> int:

@@ -111,15 +111,40 @@ class Sweep:
 
 
 async def cleanup(driver: Driver, sweep: Sweep | None = None) -> CleanupReport:
-    """Remove what retention lets go. A fault on one queue is logged and the next queue is swept."""
+    """Remove what retention lets go. A fault on one queue is logged and the next queue is swept.
+
+    A person's act is audited twice: that it was begun, so that a trace is left if this process dies in it, and with
+    what was removed once it is over.
+    """
     sweep = sweep or Sweep()
-    if sweep.actor is not None:
-        actor, wanted = sweep.actor, {**asdict(sweep), "actor": None}
-        await driver.write(
-            lambda tx: tx.change(INSERT_AUDIT, audit_params(actor, "store.cleanup", "", outcome="begun", after=wanted)),
-            label="cleanup",
-        )
-    report = CleanupReport()
+    await _audit(driver, sweep, "begun")
+    report, faults = await _finished_jobs(driver, sweep)
+    if sweep.queue is None:
+        report = await _everything_else(driver, report)
+    await _audit(driver, sweep, "partly" if faults else "done", report)
+    return report
+
+
+async def _audit(driver: Driver, sweep: Sweep, outcome: str, report: CleanupReport | None = None) -> None:
+    actor = sweep.actor
+    if actor is None:
+        return
+    shown = {key: value for key, value in asdict(sweep).items() if key != "actor"}
+    removed = {} if report is None else asdict(report)
+    params = audit_params(
+        actor,
+        "store.cleanup",
+        sweep.queue or "",
+        count=sum(removed.values()),
+        outcome=outcome,
+        after={**shown, "removed": removed} if removed else shown,
+    )
+    await driver.write(lambda tx: tx.change(INSERT_AUDIT, params), label="cleanup")
+
+
+async def _finished_jobs(driver: Driver, sweep: Sweep) -> tuple[CleanupReport, int]:
+    """What was removed of each status, and how many queues could not be swept to the end."""
+    report, faults = CleanupReport(), 0
     queues = await driver.read(lambda tx: [(row[0], row[2], row[3]) for row in tx.rows(LIST_QUEUES)])
     for queue, done_days, dead_days in queues:
         if sweep.queue is not None and queue != sweep.queue:
@@ -133,10 +158,13 @@ async def cleanup(driver: Driver, sweep: Sweep | None = None) -> CleanupReport:
                 removed = await _sweep(driver, queue, status, days)
             except Exception:
                 log.exception("cleanup_fault queue=%s status=%s", queue, status)
+                faults += 1
                 continue
             report = replace(report, **{status: getattr(report, status) + removed})
-    if sweep.queue is not None:
-        return report
+    return report, faults
+
+
+async def _everything_else(driver: Driver, report: CleanupReport) -> CleanupReport:
     return replace(
         report,
         events=await _in_batches(driver, DELETE_OLD_EVENTS, EVENTS_KEPT_DAYS),

@@ -9,7 +9,8 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from forge_jobs.ids import JobId
-from forge_jobs.storage.claim_order import Head, first_payable
+from forge_jobs.storage.bucket import Bucket
+from forge_jobs.storage.claim_order import Head, affords, first_payable, holding
 from forge_jobs.storage.explain.facts import JobFacts, Place, QueueFacts, Worker
 from forge_jobs.storage.explain.job import able, runs_alone
 from forge_jobs.storage.sql.book import statement
@@ -53,23 +54,26 @@ def _place_in(tx: Tx, job: JobFacts, queue: QueueFacts, members: Sequence[Worker
     """Of workers that ask for the same."""
     one = members[0]
     gates = {gate.kind: gate for gate in one.info.gates}
-    tokens = {scope: bucket.available for scope, bucket in queue.buckets.items()}
-    kinds = [kind for kind in one.info.kinds if _pays(gates.get(kind), tokens)]
+    held_by = {gate.kind for gate in holding(one.info.gates, queue.buckets)}
+    kinds = [
+        kind for kind in one.info.kinds if kind not in gates or kind in held_by or affords(gates[kind], queue.buckets)
+    ]
     alone = set(kinds).intersection(one.info.alone_kinds)
+    payable = [kind for kind in kinds if kind not in held_by]
     wish = {"queue": job.queue, "priority": job.priority, "scheduled_at": job.scheduled_us, "id": job.id}
     part = max(COUNT_LIMIT // max(len(kinds), 1), LEAST_COUNT)
     due = tx.rows(DUE_AHEAD, {**wish, "kinds": to_json(kinds), "limit": COUNT_LIMIT})
     room = max((min(worker.idle, ROOM_LIMIT) for worker in able(job, members)), default=0)
     if runs_alone(job, one):
-        lonely = len(tx.rows(ALONE_AHEAD, {**wish, "kinds": to_json(kinds), "limit": COUNT_LIMIT}))
-        ready, most = tx.rows(COUNT_AHEAD, {**wish, "kinds": to_json(sorted(alone)), "limit": part})[0]
-        ahead = lonely + ready + sum(bool(row[1]) or row[0] in alone for row in due)
+        lonely = len(tx.rows(ALONE_AHEAD, {**wish, "kinds": to_json(payable), "limit": COUNT_LIMIT}))
+        ready, most = tx.rows(COUNT_AHEAD, {**wish, "kinds": to_json(sorted(alone - held_by)), "limit": part})[0]
+        ahead = lonely + ready + sum((bool(row[1]) or row[0] in alone) and row[0] not in held_by for row in due)
         return Place(ahead=ahead, or_more=most == part, first=room > 0 and ahead == 0)
     usual = [kind for kind in kinds if kind not in alone]
     due = [row for row in due if not row[1] and row[0] not in alone]
     ready, most = tx.rows(COUNT_AHEAD, {**wish, "kinds": to_json(usual), "limit": part})[0]
     ahead = len(due) + ready
-    first = room > 0 and (ahead == 0 or _is_taken(tx, job, wish, usual, due, gates, tokens, room))
+    first = room > 0 and (ahead == 0 or _is_taken(tx, job, wish, usual, due, gates, queue.buckets, room))
     return Place(ahead=ahead, or_more=most == part, first=first)
 
 
@@ -80,7 +84,7 @@ def _is_taken(
     kinds: Sequence[str],
     due: Sequence[tuple[Any, ...]],
     gates: Mapping[str, Gate],
-    tokens: Mapping[str, float],
+    buckets: Mapping[str, Bucket],
     room: int,
 ) -> bool:
     """Whether a claim for so many slots comes as far as this job."""
@@ -88,8 +92,4 @@ def _is_taken(
     for kind, text in tx.rows(HEADS_AHEAD, {**wish, "kinds": to_json(kinds), "limit": room}):
         found += [(head, kind) for head in (_read_heads(text) if text else ())]
     mine: Head = (job.priority, job.scheduled_us, job.id)
-    return mine in first_payable([*found, (mine, job.kind)], gates, tokens, room)
-
-
-def _pays(gate: Gate | None, tokens: Mapping[str, float]) -> bool:
-    return gate is None or tokens.get(gate.scope, 0.0) >= gate.cost
+    return (mine, job.kind) in first_payable([*found, (mine, job.kind)], gates, buckets, room)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,9 +10,9 @@ from typing import Any
 from forge_jobs.names import check_name
 from forge_jobs.storage.error import NotFound, QueueInUse
 from forge_jobs.storage.protocol import CLUSTER, PYTHON, STALE_AFTER
-from forge_jobs.storage.recent import Recent
+from forge_jobs.storage.recent import FEW, Recent
 from forge_jobs.storage.sql.book import statement
-from forge_jobs.storage.sql.counts import fold_finished, read_counts
+from forge_jobs.storage.sql.counts import fold_finished, read_counts, unfinished
 from forge_jobs.storage.sql.driver import Driver, Row, Tx, Wake
 from forge_jobs.storage.sql.enqueue import KnownQueues
 from forge_jobs.storage.sql.explain import explain_queue
@@ -25,6 +25,7 @@ ENSURE_QUEUE = statement("ensure_queue")
 GET_QUEUE = statement("get_queue")
 LIST_QUEUES = statement("list_queues")
 LIST_PAUSES = statement("list_pauses")
+LOCK_TOTAL = statement("lock_total")
 WRITE_QUEUE = statement("write_queue")
 WRITE_COOL_DOWN = statement("write_cool_down")
 PAUSE_QUEUE = statement("pause_queue")
@@ -48,7 +49,7 @@ class SqlQueues:
         self._known = known
         self._driver = driver
         self._wake = wake
-        self._recent_counts = Recent(self.counts)
+        self._recent_counts = Recent(self.counts, cheap=lambda counts: sum(map(unfinished, counts.values())) <= FEW)
 
     async def ensure(self, name: str, defaults: QueueChange | None = None) -> QueueSettings:
         check_name(name, "queue")
@@ -96,12 +97,22 @@ class SqlQueues:
         check_name(name, "queue")
         return await self._driver.read(lambda tx: explain_queue(tx, name, stale_after))
 
-    async def change(self, name: str, change: QueueChange, *, actor: Actor = PYTHON) -> QueueSettings:
+    async def change(
+        self,
+        name: str,
+        change: QueueChange,
+        *,
+        check: Callable[[QueueSettings], None] = lambda found: None,
+        actor: Actor = PYTHON,
+    ) -> QueueSettings:
         check_name(name, "queue")
         given = change.given()
 
         def operation(tx: Tx) -> QueueSettings:
-            before = _shown(_get(tx, name))
+            tx.row(LOCK_TOTAL, {"queue": name})
+            found = _get(tx, name)
+            check(found)
+            before = _shown(found)
             _write(tx, name, given, actor.name)
             stored = _get(tx, name)
             after = _shown(stored)
@@ -180,6 +191,10 @@ class SqlQueues:
 
     async def recent_counts(self) -> dict[str, QueueCounts]:
         return await self._recent_counts.get()
+
+    async def close(self) -> None:
+        """End what is read beside."""
+        await self._recent_counts.close()
 
     async def fold_counts(self) -> None:
         await self._driver.write(fold_finished, label="counts")

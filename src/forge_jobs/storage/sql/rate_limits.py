@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, TypeAlias
@@ -156,9 +156,7 @@ class SqlRateLimits:
     async def add(self, declaration: RateLimitDeclaration, *, actor: Actor = PYTHON) -> bool:
         def operation(tx: Tx) -> bool:
             added = _insert(tx, declaration)
-            after = {"capacity": declaration.capacity, "refill_per_s": declaration.refill_per_s}
-            outcome = "added" if added else "exists"
-            tx.change(INSERT_AUDIT, audit_params(actor, "limit.add", declaration.scope, outcome=outcome, after=after))
+            _audit_added(tx, declaration, actor, "added" if added else "exists")
             return added
 
         added = await self._driver.write(operation, label=LABEL)
@@ -178,31 +176,39 @@ class SqlRateLimits:
         new_refill = None if refill_per_s is None else check_refill(refill_per_s)
 
         def operation(tx: Tx) -> RateLimit:
+            lock_buckets(tx, [scope])
             before = _get(tx, scope)
-            tuned = (
-                before.capacity if new_capacity is None else new_capacity,
-                before.refill_per_s if new_refill is None else new_refill,
-            )
-            scopes = [scope, *(row[0] for row in tx.rows(SCOPES_OF_PATTERN, {"scope": scope}))]
-            found = lock_buckets(tx, scopes)
-            write_buckets(tx, {name: buckets.retuned(bucket, *tuned) for name, bucket in found.items()})
-            for name in scopes:
-                tx.change(
-                    TUNE_RATE_LIMIT,
-                    {"scope": name, "capacity": tuned[0], "refill_per_s": tuned[1], "by": actor.name},
-                )
-            shown = [{"capacity": c, "refill_per_s": r} for c, r in ((before.capacity, before.refill_per_s), tuned)]
-            tx.change(
-                INSERT_AUDIT,
-                audit_params(
-                    actor, "limit.set", scope, count=len(scopes), outcome="ok", before=shown[0], after=shown[1]
-                ),
-            )
+            capacity = before.capacity if new_capacity is None else new_capacity
+            _tune(tx, before, capacity, before.refill_per_s if new_refill is None else new_refill, actor)
             return _get(tx, scope)
 
         changed = await self._driver.write(operation, label=LABEL)
         self._wake.due([LIMITS])
         return changed
+
+    async def put(
+        self,
+        declaration: RateLimitDeclaration,
+        *,
+        check: Callable[[RateLimit | None], None] = lambda found: None,
+        actor: Actor = PYTHON,
+    ) -> RateLimit:
+        scope = declaration.scope
+
+        def operation(tx: Tx) -> RateLimit:
+            if _insert(tx, declaration):
+                check(None)
+                _audit_added(tx, declaration, actor, "added")
+            else:
+                lock_buckets(tx, [scope])
+                before = _get(tx, scope)
+                check(before)
+                _tune(tx, before, float(declaration.capacity), float(declaration.refill_per_s), actor)
+            return _get(tx, scope)
+
+        stored = await self._driver.write(operation, label=LABEL)
+        self._wake.due([LIMITS])
+        return stored
 
     async def remove(self, scope: str, *, actor: Actor = PYTHON) -> bool:
         check_name(scope, "scope")
@@ -348,6 +354,24 @@ def _insert(tx: Tx, declaration: RateLimitDeclaration) -> bool:
         "template": None,
     }
     return tx.change(INSERT_RATE_LIMIT, params) == 1
+
+
+def _audit_added(tx: Tx, declaration: RateLimitDeclaration, actor: Actor, outcome: str) -> None:
+    after = {"capacity": declaration.capacity, "refill_per_s": declaration.refill_per_s}
+    tx.change(INSERT_AUDIT, audit_params(actor, "limit.add", declaration.scope, outcome=outcome, after=after))
+
+
+def _tune(tx: Tx, before: RateLimit, capacity: float, refill_per_s: float, actor: Actor) -> None:
+    """Give a limit, and every scope made from it, this capacity and refill."""
+    scopes = [before.scope, *(row[0] for row in tx.rows(SCOPES_OF_PATTERN, {"scope": before.scope}))]
+    found = lock_buckets(tx, scopes)
+    write_buckets(tx, {name: buckets.retuned(bucket, capacity, refill_per_s) for name, bucket in found.items()})
+    after = {"capacity": capacity, "refill_per_s": refill_per_s}
+    for name in scopes:
+        tx.change(TUNE_RATE_LIMIT, {"scope": name, **after, "by": actor.name})
+    was = {"capacity": before.capacity, "refill_per_s": before.refill_per_s}
+    params = audit_params(actor, "limit.set", before.scope, count=len(scopes), outcome="ok", before=was, after=after)
+    tx.change(INSERT_AUDIT, params)
 
 
 def _get(tx: Tx, scope: str) -> RateLimit:

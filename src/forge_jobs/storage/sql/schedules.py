@@ -7,7 +7,7 @@ the schedule was moved on from the value that was read. Whoever comes second cha
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
@@ -63,6 +63,7 @@ INVALIDATE_SCHEDULE = statement("invalidate_schedule")
 COUNT_SCHEDULE_ERROR = statement("count_schedule_error")
 INSERT_TICK = statement("insert_tick")
 LIST_TICKS = statement("list_ticks")
+COUNT_TICKS = statement("count_ticks")
 INSERT_AUDIT = statement("insert_audit")
 
 CODE: Final = "code"
@@ -149,9 +150,15 @@ class SqlSchedules:
 
         return await self._driver.read(operation)
 
-    async def change(self, name: str, change: ScheduleChange, *, actor: Actor = PYTHON) -> Schedule:
-        given = change.given()
-        return await self._edit(name, given, "schedule.change", actor)
+    async def change(
+        self,
+        name: str,
+        change: ScheduleChange,
+        *,
+        check: Callable[[Schedule], None] = lambda found: None,
+        actor: Actor = PYTHON,
+    ) -> Schedule:
+        return await self._edit(name, change.given(), "schedule.change", actor, check=check)
 
     async def enable(self, name: str, *, actor: Actor = PYTHON) -> Schedule:
         return await self._edit(name, {"enabled": True}, "schedule.enable", actor, anew=True, forgive=True)
@@ -192,11 +199,14 @@ class SqlSchedules:
         *,
         anew: bool = False,
         forgive: bool = False,
+        check: Callable[[Schedule], None] = lambda found: None,
     ) -> Schedule:
         check_name(name, "schedule")
 
         def operation(tx: Tx) -> tuple[Schedule, bool]:
-            row = _stored(_lock(tx, name))
+            found = _lock(tx, name)
+            check(_schedule(found))
+            row = _stored(found)
             wanted = self._checked(row, given)
             edit = {"by": actor.name, "at": tx.now_us}
             before = {key: row.settings.get(key) for key in wanted}
@@ -301,6 +311,11 @@ class SqlSchedules:
             raise InvalidInput(f"limit {limit!r} is not within 1 … {limits.PAGE}", field="limit", reason="out_of_range")
         params = {"name": name, "until": None if before is None else to_us(before), "limit": limit}
         return [_tick(row) for row in await self._driver.read(lambda tx: tx.rows(LIST_TICKS, params))]
+
+    async def count_ticks(self, name: str) -> int:
+        check_name(name, "schedule")
+        row = await self._driver.read(lambda tx: tx.row(COUNT_TICKS, {"name": name}))
+        return 0 if row is None else int(row[0])
 
     def _job(self, name: str, request: EnqueueRequest) -> NewJob:
         job = check_request(request, payload_max=self._config.payload_max)

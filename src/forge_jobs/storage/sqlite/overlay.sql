@@ -308,6 +308,23 @@ DELETE FROM forge_metrics WHERE (metric, minute, host_id, queue, kind) IN (
   SELECT metric, minute, host_id, queue, kind FROM forge_metrics INDEXED BY forge_metrics_process_age
   WHERE host_id <> '' AND minute < :before LIMIT :limit)
 
+-- name: due_bands
+-- A skip scan: the kinds and priorities of one queue's due jobs, each with its first job behind a place in the list.
+WITH RECURSIVE band (kind, priority) AS (
+  SELECT kind, priority FROM (
+    SELECT kind, priority FROM forge_jobs INDEXED BY forge_jobs_ready WHERE queue = :queue AND ready = 1 AND alone = 0
+    ORDER BY kind, priority LIMIT 1) AS first
+  UNION ALL
+  SELECT j.kind, j.priority FROM band JOIN forge_jobs j ON j.id = (
+    SELECT id FROM forge_jobs INDEXED BY forge_jobs_ready WHERE queue = :queue AND ready = 1 AND alone = 0
+      AND (kind, priority) > (band.kind, band.priority)
+    ORDER BY kind, priority LIMIT 1))
+SELECT j.scheduled_at, j.id, j.kind, j.priority FROM band JOIN forge_jobs j ON j.id = (
+  SELECT id FROM forge_jobs INDEXED BY forge_jobs_ready WHERE queue = :queue AND ready = 1 AND alone = 0
+    AND kind = band.kind AND priority = band.priority AND (scheduled_at, id) > (:at, :before)
+  ORDER BY scheduled_at, id LIMIT 1)
+WHERE (:kinds IS NULL OR band.kind IN (SELECT value FROM json_each(:kinds)))
+
 -- name: count_by_queue
 -- In the partial indexes of waiting and running jobs; what waits for a retry is in the first three parts too. Of
 -- finished ones what was counted before, and what ended since.

@@ -49,6 +49,8 @@ class BlockerCode(StrEnum):
     """Handlers that would not end made its workers stop taking the kind."""
     WORKERS_FENCED = "workers_fenced"
     """Its workers live, but are cut off from the store."""
+    WORKERS_QUIET = "workers_quiet"
+    """An operator asked its workers to claim nothing."""
     NO_SLOTS = "no_slots"
     """Its workers have no slot open for the queue: no share of the total, or all are draining."""
     RATE_SCOPE_UNKNOWN = "rate_scope_unknown"

@@ -312,8 +312,9 @@ class Death:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """One page of jobs, newest id first; `next_cursor` is opaque and null on the last page, `total` null if it was
-    not asked for."""
+    not asked for. Where counting took too long it is null, and there are `total_at_least`."""
 
     items: tuple[JobRow, ...]
     next_cursor: str | None
     total: int | None
+    total_at_least: int | None = None

@@ -12,6 +12,8 @@ from forge_jobs.ids import JobId
 
 LINES_OF_A_RUN: Final = 1_000_000_000
 """Lines are numbered by this times the fence, so that those of a later run come later."""
+STACK_LOGGER: Final = "forge_jobs.stack"
+"""The logger of lines that say where a handler was when somebody asked."""
 
 
 class NewLine(msgspec.Struct, frozen=True):

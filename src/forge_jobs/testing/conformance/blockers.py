@@ -323,6 +323,20 @@ class TestBlockersOfWorkers:
         await beater.beat(make_process())
         await starts(storage, job_id)
 
+    async def test_workers_that_an_operator_told_to_take_nothing_new(self, storage: Storage, beater: Beater) -> None:
+        job_id = await add(storage)
+        await beater.beat(make_process(label="w1", quiet=True))
+        quiet = (await blockers(storage, job_id))["workers_quiet"]
+        assert "w1 was asked by an operator" in quiet.text
+        assert quiet.remedy and f"/workers/{HOST}/resume" in quiet.remedy
+        assert [str(one.code) for one in await storage.queues.explain(QUEUE)] == ["workers_quiet"]
+        await beater.beat(make_process(OTHER_HOST))  # another takes it
+        assert await codes(storage, job_id) == ["ready"]
+        await storage.processes.remove(OTHER_HOST)
+        assert await codes(storage, job_id) == ["workers_quiet"]
+        await beater.beat(make_process())
+        await starts(storage, job_id)
+
     async def test_workers_that_all_shut_down(self, storage: Storage, beater: Beater) -> None:
         job_id = await add(storage)
         await beater.beat(make_process(state=ProcessState.DRAINING))
@@ -450,6 +464,30 @@ class TestBlockersOfLimits:
         assert await take(storage, gates=GATES) == ()
         await storage.rate_limits.add(RateLimitDeclaration(scope="api", capacity=3, refill_per_s=1))
         await starts(storage, job_id, gates=GATES)
+
+    async def test_a_cheap_job_behind_a_dear_one_that_waits_for_tokens(
+        self, storage: Storage, clock: ManualClock, beater: Beater
+    ) -> None:
+        kinds = ("cheap", "dear")
+        gates = (Gate(kind="cheap", scope="api"), Gate(kind="dear", scope="api", cost=3))
+        await storage.rate_limits.ensure(RateLimitDeclaration(scope="api", capacity=4, refill_per_s=1))
+        await storage.rate_limits.acquire("api", 2)
+        dear = await add(storage, kind="dear")
+        cheap = await add(storage, kind="cheap")
+        first = await add(storage, kind="cheap", priority=-1)
+        await beater.beat(make_process(kinds=kinds, slots={QUEUE: 3}, gates=gates))
+        assert await codes(storage, first) == ["ready"]
+        until = (await blockers(storage, dear))["rate_limited"].until
+        assert until == clock.now() + timedelta(seconds=1, microseconds=1)
+        assert await codes(storage, cheap) == ["behind_others"]
+        assert [job.id for job in await take(storage, 3, kinds=kinds, gates=gates)] == [first]
+        clock.advance(2.001)
+        await beater.beat(make_process(kinds=kinds, slots={QUEUE: 3}, gates=gates))
+        assert await codes(storage, cheap) == ["behind_others"]
+        await starts(storage, dear, kinds=kinds, gates=gates)
+        clock.advance(1)
+        await beater.beat(make_process(kinds=kinds, slots={QUEUE: 3}, gates=gates))
+        await starts(storage, cheap, kinds=kinds, gates=gates)
 
     async def test_a_keyed_scope_that_was_never_used_is_full(self, storage: Storage, beater: Beater) -> None:
         gates = (Gate(kind=KIND, scope="api:team-1", cost=2),)

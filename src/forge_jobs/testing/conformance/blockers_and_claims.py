@@ -50,6 +50,7 @@ class Process:
     slots: int
     state: ProcessState
     silent_s: int
+    quiet: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,8 @@ class World:
     processes: Sequence[Process]
     tokens: int | None
     gated: bool
+    dear: bool
+    refill_per_s: float
     paused: str
     stopped: bool
     passes_s: int
@@ -75,10 +78,12 @@ def make_world(seed: int) -> World:
     def seldom(odds: float) -> bool:
         return dice.random() < odds
 
+    dear = seldom(0.3)  # kinds of different cost, and tokens for the cheap one alone
+
     def job() -> Job:
         fates = ("runs", "failed", "failed at once", "crashed twice", "throttled")
         return Job(
-            kind=dice.choices(KINDS, (2, 2, 4, 1))[0],
+            kind=dice.choices(KINDS, (1, 4, 4, 0) if dear else (2, 2, 4, 1))[0],
             priority=dice.randint(-1, 1),
             delay=dice.choice((3, 3, 60)) if seldom(0.4) else 0,
             ttl=dice.choice((4, 60)) if seldom(0.2) else None,
@@ -93,13 +98,16 @@ def make_world(seed: int) -> World:
             slots=dice.choice((0, 1, 1, 2, 2, 3, 4, 6)),
             state=dice.choice(states) if seldom(0.1) else ProcessState.RUNNING,
             silent_s=dice.choice((25, 31)) if seldom(0.1) else 0,
+            quiet=seldom(0.05),
         )
 
     return World(
         jobs=[job() for _ in range(dice.randint(1, 8))],
         processes=[process() for _ in range(dice.choice((1, 1, 2)))],
-        tokens=None if seldom(0.1) else dice.choice((0, 1, 2, 2, 3)),
-        gated=seldom(0.6),
+        tokens=1 if dear else None if seldom(0.1) else dice.choice((0, 1, 2, 2, 3)),
+        gated=dear or seldom(0.6),
+        dear=dear,
+        refill_per_s=dice.choice((0, 0.001, 0.001)),
         paused=dice.choice(("everywhere", "first")) if seldom(0.1) else "no",
         stopped=seldom(0.05),
         passes_s=dice.choice((0, 3, 5)),
@@ -152,7 +160,9 @@ class _Stage:
         self.queue = queue
         self.scope = f"scope-{queue}"
         self.world = world
-        self.gates = (Gate(kind="paid", scope=self.scope),) if world.gated else ()
+        costs = {"paid": 1, "b": 2} if world.dear else {"paid": 1}
+        gates = [Gate(kind=kind, scope=self.scope, cost=cost) for kind, cost in costs.items()]
+        self.gates = tuple(gates) if world.gated else ()
         self.ids: list[JobId] = []
 
     async def play(self) -> Counter[str]:
@@ -188,7 +198,7 @@ class _Stage:
         storage, world = self.storage, self.world
         await storage.queues.ensure(self.queue, QueueChange(cool_down=True))
         if world.tokens is not None:
-            await storage.rate_limits.ensure(RateLimitDeclaration(scope=self.scope, capacity=5, refill_per_s=0))
+            await storage.rate_limits.ensure(self._limit())
             for _ in range(5 - world.tokens):
                 await storage.rate_limits.acquire(self.scope)
         for job in world.jobs:
@@ -198,6 +208,9 @@ class _Stage:
             await storage.queues.change(self.queue, QueueChange(max_workers=0))
         if world.paused != "no":
             await storage.queues.pause(self.queue, process=HOST if world.paused == "first" else None)
+
+    def _limit(self) -> RateLimitDeclaration:
+        return RateLimitDeclaration(scope=self.scope, capacity=5, refill_per_s=self.world.refill_per_s)
 
     async def _befall(self, job: Job) -> JobId:
         """Add the job and let its fate come true, while no other can be in its way."""
@@ -249,6 +262,7 @@ class _Stage:
             kinds=process.kinds,
             slots={self.queue: process.slots},
             state=process.state,
+            quiet=process.quiet,
             gates=self.gates,
             alone_kinds=process.alone_kinds,
         )
@@ -267,7 +281,8 @@ class _Stage:
         """Whether this process asks for jobs at all: what the store does not see to itself."""
         process, world = self.world.processes[number], self.world
         silent = process.silent_s + (world.passes_s if process.silent_s else 0)
-        return process.state is ProcessState.RUNNING and silent < 20 and process.slots > 0 and not world.stopped
+        told = process.state is ProcessState.RUNNING and not process.quiet and not world.stopped
+        return told and silent < 20 and process.slots > 0
 
     async def _idle(self, number: int) -> int:
         rows = [await read(self.storage, job_id) for job_id in self.ids]

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from forge_jobs import limits
 from forge_jobs.clock import ManualClock
+from forge_jobs.ids import JobId
 from forge_jobs.storage.error import InvalidInput, NotFound
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.answers import BulkReport, NotWaiting
 from forge_jobs.storage.types.event import Actor
-from forge_jobs.storage.types.finalize import Done
+from forge_jobs.storage.types.finalize import Done, ErrorText, Failed
 from forge_jobs.storage.types.job import EnqueueRequest, JobChange, JobFilter, JobOrder, KindCounts
 from forge_jobs.storage.types.process import ProcessWish
 from forge_jobs.storage.types.queue import QueueChange
-from forge_jobs.testing.conformance.arrange import add, add_many, read, run, take, take_one
+from forge_jobs.testing.conformance.arrange import add, add_many, read, read_all, run, settle, take, take_one
 from forge_jobs.testing.conformance.fixtures import Beater
 from forge_jobs.testing.factories import HOST, make_process
 
@@ -88,6 +91,32 @@ class TestOrders:
             (JobFilter(queues=("a",)), 1), (JobFilter(statuses=("dead",)), 0), (JobFilter(kinds=("k",)), None)
         ):  # fmt: skip
             assert (await storage.jobs.list_jobs(chosen, order=JobOrder.FUTURE)).total == total
+
+    async def test_due_jobs_of_many_kinds_and_priorities_stand_in_one_order_beside_retries_and_later_ones(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        """Equal times among them, so that ids decide; in pages that end anywhere."""
+        for number in range(60):
+            run_at = clock.now() + timedelta(seconds=(number * 7) % 11 - 8)
+            place = {"kind": f"k{number % 4}", "queue": f"q{number % 3}", "priority": number % 5 - 2}
+            await add(storage, run_at=run_at, **place)
+        for number in range(9):
+            await take(storage, kinds=("k0", "k1"), queue=f"q{number % 3}")
+            job = await take_one(storage, kinds=("k2", "k3"), queue=f"q{number % 3}")
+            await settle(storage, job, Failed(error=ErrorText("no"), delay=timedelta(seconds=number % 2)))
+        clock.advance(1)
+        rows = [row for row in (await read_all(storage)).values() if row.status in ("pending", "failed")]
+        rows.sort(key=lambda row: (row.scheduled_at, row.id))
+        assert len({row.status for row in rows}) == 2
+        for chosen, own in (
+            (JobFilter(), rows),
+            (JobFilter(kinds=("k1", "k2")), [row for row in rows if row.kind in ("k1", "k2")]),
+            (JobFilter(queues=("q1",), statuses=("pending",)),
+             [row for row in rows if (row.queue, row.status) == ("q1", "pending")]),
+            (JobFilter(statuses=("failed", "dead")), [row for row in rows if row.status == "failed"]),
+        ):  # fmt: skip
+            for limit in (1, 4, 50):
+                assert await _walk(storage, chosen, limit) == [row.id for row in own], (chosen, limit)
 
     async def test_ended_jobs_by_their_end_latest_first(self, storage: Storage, clock: ManualClock) -> None:
         ended = []
@@ -168,6 +197,40 @@ class TestOperators:
         assert (report.changed, len(seen)) == (500, 1)
         assert await storage.jobs.count(JobFilter()) == {"pending": 100, "dead": 500}
 
+    async def test_a_search_that_is_cut_tells_how_many_there_are_at_least(
+        self, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And a walk over its pages gives each job once, all the same."""
+        ids = [
+            outcome.id
+            for outcome in await storage.jobs.enqueue_bulk(
+                [EnqueueRequest("k", _text(n), queue="q") for n in range(2_100)]
+            )
+        ]
+        wanted = sorted(ids[::400], reverse=True)
+        chosen = JobFilter(search="find me")
+        page = await storage.jobs.list_jobs(chosen, limit=2)
+        assert ([row.id for row in page.items], page.total, page.total_at_least) == (wanted[:2], 6, None)
+        monkeypatch.setattr(limits, "SEARCH_S", 0.0)
+        found, pages, cursor = list[str](), 0, None
+        while True:
+            page = await storage.jobs.list_jobs(chosen, limit=2, cursor=cursor)
+            found += [row.id for row in page.items]
+            pages += 1
+            assert page.total is None and 1 <= (page.total_at_least or 0) < 6
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        assert found == wanted
+        assert pages >= 5  # stretches without a match too end a page
+        page = await storage.jobs.list_jobs(replace(chosen, statuses=("pending",)), order=JobOrder.SCHEDULED)
+        assert (len(page.items), page.total, page.total_at_least) == (6, None, 6)
+        monkeypatch.undo()
+        page = await storage.jobs.list_jobs(replace(chosen, statuses=("pending",)), order=JobOrder.SCHEDULED)
+        assert (len(page.items), page.total, page.total_at_least) == (6, 6, None)
+        unlike = await storage.jobs.list_jobs(JobFilter(search="find\\_me"))
+        assert (unlike.items, unlike.next_cursor, unlike.total) == ((), None, 0)
+
     async def test_a_clean_up_of_one_queue_by_other_days(self, storage: Storage, clock: ManualClock) -> None:
         for queue in ("a", "b"):
             job = await storage.jobs.enqueue(EnqueueRequest("k", queue=queue))
@@ -176,6 +239,27 @@ class TestOperators:
         report = await storage.maintenance.cleanup(queue="a", dead_older_days=0, actor=ANN)
         assert (report.dead, report.done) == (1, 0)
         assert await storage.jobs.count(JobFilter()) == {"dead": 1}
-        assert (await storage.audit.list(limit=1))[0].action == "store.cleanup"
+        done, begun = await storage.audit.list(limit=2)
+        assert [done.action, begun.action] == ["store.cleanup", "store.cleanup"]
+        assert (begun.outcome, done.outcome, done.count, done.target) == ("begun", "done", 1, "a")
+        assert done.after["removed"]["dead"] == 1
         with pytest.raises(InvalidInput):
             await storage.maintenance.cleanup(done_older_days=-1)
+
+
+async def _walk(storage: Storage, chosen: JobFilter, limit: int) -> list[JobId]:
+    """Every page of the waiting jobs, one after the other."""
+    found: list[JobId] = []
+    cursor: str | None = None
+    while True:
+        page = await storage.jobs.list_jobs(chosen, limit=limit, cursor=cursor, order=JobOrder.SCHEDULED)
+        assert len(page.items) <= limit
+        found += [row.id for row in page.items]
+        if (cursor := page.next_cursor) is None:
+            assert page.total == len(found)
+            return found
+
+
+def _text(n: int) -> dict[str, object]:
+    """A payload; one in 400 has what is looked for."""
+    return {"n": n, "text": "find ME" if n % 400 == 0 else ""}

@@ -28,6 +28,22 @@ class TestQueueSettings:
         assert _plain(settings) == QueueSettings(name=QUEUE)
         assert await storage.queues.get(QUEUE) == settings
 
+    async def test_a_check_sees_what_is_stored_and_may_refuse_the_change(self, storage: Storage) -> None:
+        await storage.queues.ensure(QUEUE)
+        await storage.queues.change(QUEUE, QueueChange(max_workers=7))
+        seen: list[int | None] = []
+
+        def check(found: QueueSettings) -> None:
+            seen.append(found.max_workers)
+            raise LookupError
+
+        with pytest.raises(LookupError):
+            await storage.queues.change(QUEUE, QueueChange(max_workers=1), check=check)
+        stored = await storage.queues.get(QUEUE)
+        assert (stored and stored.max_workers, set(seen)) == (7, {7})
+        acts = [row.after["max_workers"] for row in await storage.audit.list() if row.action == "queue.set"]
+        assert acts == [7]
+
     async def test_a_new_queue_may_have_other_defaults(self, storage: Storage) -> None:
         settings = await storage.queues.ensure(QUEUE, QueueChange(max_workers=3, backoff_base_s=2.0, cool_down=False))
         assert _plain(settings) == QueueSettings(

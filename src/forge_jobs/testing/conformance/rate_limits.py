@@ -13,7 +13,7 @@ from forge_jobs.storage.error import InvalidInput, InvalidName, NotFound
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.finalize import Released, Throttled
 from forge_jobs.storage.types.job import JobStatus
-from forge_jobs.storage.types.rate_limit import Gate, Granted, RateLimitDeclaration, Refused
+from forge_jobs.storage.types.rate_limit import Gate, Granted, RateLimit, RateLimitDeclaration, Refused
 from forge_jobs.testing.conformance.arrange import add, add_many, read, run, settle, take_one
 from forge_jobs.testing.factories import KIND, QUEUE, make_claim
 
@@ -266,6 +266,9 @@ class TestKeyedLimits:
 GATE = Gate(kind=KIND, scope=SCOPE)
 
 
+MIXED = (Gate(kind="cheap", scope=SCOPE, cost=1), Gate(kind="dear", scope=SCOPE, cost=3))
+
+
 class TestPaidClaims:
     async def test_no_more_are_taken_than_the_bucket_holds(self, storage: Storage, clock: ManualClock) -> None:
         await ensure(storage)
@@ -301,10 +304,97 @@ class TestPaidClaims:
         dear = await add(storage, kind="dear", priority=0)
         also_cheap = await add(storage, kind="cheap", priority=2)
         await add(storage, kind="dear", priority=3)
-        gates = (Gate(kind="cheap", scope=SCOPE, cost=1), Gate(kind="dear", scope=SCOPE, cost=3))
-        claim = await storage.jobs.claim(make_claim(5, kinds=("cheap", "dear"), gates=gates))
+        claim = await storage.jobs.claim(make_claim(5, kinds=("cheap", "dear"), gates=MIXED))
         assert [job.id for job in claim.jobs] == [dear, cheap, also_cheap]
         assert dict(claim.limited)[SCOPE] > 0
+
+    async def test_a_dear_job_keeps_the_tokens_it_waits_for_from_cheap_ones_behind_it(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        await ensure(storage, capacity=5, refill_per_s=1)
+        assert await granted(storage, cost=3)
+        dear = await add(storage, kind="dear", priority=0)
+        cheap = [await add(storage, kind="cheap", priority=1) for _ in range(9)]
+        other = await add(storage, kind="other", priority=9)
+        request = make_claim(5, kinds=("cheap", "dear", "other"), gates=MIXED)
+        claim = await storage.jobs.claim(request)
+        assert [job.id for job in claim.jobs] == [other]  # it pays nothing, and goes past
+        assert dict(claim.limited) == {SCOPE: pytest.approx(1_000_000, abs=10)}
+        clock.advance(1.001)
+        claim = await storage.jobs.claim(request)
+        assert [job.id for job in claim.jobs] == [dear]
+        clock.advance(2)
+        claim = await storage.jobs.claim(request)
+        assert [job.id for job in claim.jobs] == cheap[:2]
+
+    async def test_a_stream_of_cheap_jobs_does_not_starve_a_dear_one(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        """The bucket gains a token a second, and a cheap job comes every second."""
+        await ensure(storage, capacity=5, refill_per_s=1)
+        await storage.rate_limits.drain(SCOPE)
+        dear = await add(storage, kind="dear")
+        taken: list[str] = []
+        for _ in range(6):
+            clock.advance(1.001)
+            await add(storage, kind="cheap")
+            claim = await storage.jobs.claim(make_claim(5, kinds=("cheap", "dear"), gates=MIXED))
+            taken += [job.id if job.id == dear else job.kind for job in claim.jobs]
+        assert taken == [dear, "cheap", "cheap", "cheap"]
+
+    async def test_the_second_job_of_a_dear_kind_keeps_tokens_too(self, storage: Storage) -> None:
+        await ensure(storage, capacity=5, refill_per_s=1)
+        before = await add(storage, kind="cheap", priority=0)
+        dear = await add(storage, kind="dear", priority=1)
+        await add(storage, kind="dear", priority=2)
+        await add(storage, kind="cheap", priority=3)
+        claim = await storage.jobs.claim(make_claim(5, kinds=("cheap", "dear"), gates=MIXED))
+        assert [job.id for job in claim.jobs] == [before, dear]
+
+    async def test_a_cheap_job_that_stands_before_a_dear_one_is_taken(self, storage: Storage) -> None:
+        await ensure(storage, capacity=5, refill_per_s=1)
+        assert await granted(storage, cost=4)
+        cheap = await add(storage, kind="cheap", priority=0)
+        await add(storage, kind="dear", priority=1)
+        claim = await storage.jobs.claim(make_claim(5, kinds=("cheap", "dear"), gates=MIXED))
+        assert [job.id for job in claim.jobs] == [cheap]
+
+    @pytest.mark.parametrize(("capacity", "refill_per_s"), [(2, 1), (3, 0)], ids=["too dear", "a fixed budget"])
+    async def test_a_job_that_can_never_be_paid_for_keeps_nobody_waiting(
+        self, storage: Storage, capacity: float, refill_per_s: float
+    ) -> None:
+        await ensure(storage, capacity=5, refill_per_s=refill_per_s)
+        await storage.rate_limits.change(SCOPE, capacity=capacity)
+        if capacity == 3:
+            assert await granted(storage, cost=1)
+        await add(storage, kind="dear", priority=0)
+        cheap = [await add(storage, kind="cheap", priority=1) for _ in range(3)]
+        claim = await storage.jobs.claim(make_claim(5, kinds=("cheap", "dear"), gates=MIXED))
+        assert [job.id for job in claim.jobs] == cheap[:2]
+
+    async def test_jobs_that_just_fell_due_are_paid_for_in_order_too(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        await ensure(storage, capacity=5, refill_per_s=1)
+        dear = await add(storage, kind="dear", delay=10)
+        await add(storage, kind="cheap", delay=11, priority=1)
+        clock.advance(20)
+        assert await granted(storage, cost=3)
+        request = make_claim(5, kinds=("cheap", "dear"), gates=MIXED)
+        assert (await storage.jobs.claim(request)).jobs == ()
+        clock.advance(1.001)
+        assert [job.id for job in (await storage.jobs.claim(request)).jobs] == [dear]
+
+    async def test_many_kinds_that_cost_differently_are_taken_in_claim_order(self, storage: Storage) -> None:
+        """More kinds than a claim looks up one by one."""
+        await ensure(storage, capacity=20, refill_per_s=1)
+        kinds = [f"k{n}" for n in range(7)]
+        gates = tuple(Gate(kind=kind, scope=SCOPE, cost=n + 1) for n, kind in enumerate(kinds))
+        ids = [await add(storage, kind=kind, priority=-n) for n, kind in enumerate(kinds)]
+        claim = await storage.jobs.claim(make_claim(9, kinds=tuple(kinds), gates=gates))
+        assert [job.id for job in claim.jobs] == ids[:3:-1]  # 7 + 6 + 5, and 2 are kept for what costs 4
+        limit = await storage.rate_limits.get(SCOPE)
+        assert limit is not None and limit.tokens == pytest.approx(2)
 
     async def test_two_queues_in_one_exchange_share_the_bucket(self, storage: Storage) -> None:
         await ensure(storage)
@@ -335,6 +425,32 @@ class TestPaidClaims:
         await add(storage)
         await run(storage, Throttled(delay=timedelta(seconds=33), hinted=True, scope=SCOPE))
         assert await wait_s(storage) == pytest.approx(33, abs=1e-3)
+
+    async def test_put_makes_a_limit_or_tunes_it_in_one_act(self, storage: Storage) -> None:
+        made = await storage.rate_limits.put(RateLimitDeclaration(scope=SCOPE, capacity=5, refill_per_s=0))
+        assert (made.capacity, made.tokens) == (5, 5)
+        assert await storage.rate_limits.acquire(SCOPE, 3)
+        tuned = await storage.rate_limits.put(RateLimitDeclaration(scope=SCOPE, capacity=9, refill_per_s=0))
+        assert (tuned.capacity, tuned.tokens) == (9, 2)
+        acts = [(row.action, row.outcome) for row in await storage.audit.list()]
+        assert acts == [("limit.set", "ok"), ("limit.add", "added")]
+
+    async def test_a_check_of_a_put_sees_what_is_stored_and_may_refuse_it(self, storage: Storage) -> None:
+        seen: list[float | None] = []
+
+        def check(found: RateLimit | None) -> None:
+            seen.append(None if found is None else found.capacity)
+            raise LookupError
+
+        for capacity in (None, 5.0):
+            seen.clear()
+            with pytest.raises(LookupError):
+                declaration = RateLimitDeclaration(scope=SCOPE, capacity=8, refill_per_s=0)
+                await storage.rate_limits.put(declaration, check=check)
+            stored = await storage.rate_limits.get(SCOPE)
+            assert (stored and stored.capacity, set(seen)) == (capacity, {capacity})
+            await storage.rate_limits.ensure(RateLimitDeclaration(scope=SCOPE, capacity=5, refill_per_s=0))
+        assert await storage.audit.list() == []
 
     async def test_a_throttle_without_a_hint_only_empties_it(self, storage: Storage) -> None:
         await ensure(storage)

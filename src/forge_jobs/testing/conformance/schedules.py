@@ -244,6 +244,19 @@ class TestEditedSchedules:
         }
         assert (stored.updated_by, stored.updated_at) == ("olga", clock.now())
 
+    async def test_a_check_sees_what_is_stored_and_may_refuse_the_change(self, storage: Storage) -> None:
+        await seeded(storage)
+        before = await storage.schedules.change(NIGHTLY, ScheduleChange(priority=7), actor=OPERATOR)
+        seen: list[int] = []
+
+        def check(found: Schedule) -> None:
+            seen.append(found.settings.priority)
+            raise LookupError
+
+        with pytest.raises(LookupError):
+            await storage.schedules.change(NIGHTLY, ScheduleChange(priority=1), check=check)
+        assert (await get(storage), set(seen)) == (before, {7})
+
     async def test_a_change_of_its_times_finds_the_next_tick_anew(self, storage: Storage) -> None:
         changes: list[dict[str, Any]] = [
             {"expr": "*/2 * * * *"},
@@ -475,6 +488,7 @@ class TestFire:
         clock.advance(60)
         assert (await tick(storage)).fired == 1
         assert await ticks(storage) == [(1, "fired", None), (2, "skipped", "held"), (3, "fired", None)]
+        assert (await storage.schedules.count_ticks(NIGHTLY), await storage.schedules.count_ticks("other")) == (3, 0)
 
     async def test_a_key_of_its_own_is_shared_with_others(self, storage: Storage, clock: ManualClock) -> None:
         await seeded(storage, "one", skip_if_running=True, dedupe_key="both")

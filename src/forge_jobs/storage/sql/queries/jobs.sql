@@ -120,13 +120,18 @@ WHERE id > :after
   AND (:schedule IS NULL OR replace(trace, :schedule, '') <> trace)
 ORDER BY id LIMIT :limit
 
+-- name: end_of_stretch
+-- The last of at most so many ids below `:before`.
+SELECT id FROM (SELECT id FROM forge_jobs WHERE id < :before ORDER BY id DESC LIMIT :limit) AS stretch
+ORDER BY id LIMIT 1
+
 -- name: list_jobs
 SELECT j.id, j.queue, j.kind, j.status, j.priority, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
   j.enqueued_at, j.scheduled_at, j.expires_at, j.started_at, j.completed_at, j.heartbeat_at, j.process_id, j.host_id,
   j.dedupe_key, j.dead_reason, j.last_error, j.cancel_requested_at, j.tags, j.parent_id, j.payload,
   (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id), j.trace
 FROM forge_jobs j
-WHERE (:before IS NULL OR id < :before)
+WHERE id < :before AND id >= :after
   AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
   AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
   AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
@@ -142,6 +147,18 @@ WHERE (:before IS NULL OR id < :before)
   AND (:parent IS NULL OR parent_id = :parent)
   AND (:schedule IS NULL OR replace(trace, :schedule, '') <> trace)
 ORDER BY id DESC LIMIT :limit
+
+-- name: list_children
+-- Newest first, from the index of jobs with a parent.
+SELECT j.id, j.queue, j.kind, j.status, j.priority, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
+  j.enqueued_at, j.scheduled_at, j.expires_at, j.started_at, j.completed_at, j.heartbeat_at, j.process_id, j.host_id,
+  j.dedupe_key, j.dead_reason, j.last_error, j.cancel_requested_at, j.tags, j.parent_id, j.payload,
+  (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id), j.trace
+FROM forge_jobs j
+WHERE parent_id = :parent ORDER BY id DESC LIMIT :limit
+
+-- name: count_children
+SELECT count(*) FROM forge_jobs WHERE parent_id = :parent
 
 -- name: list_finished
 -- Of one queue and status, whose index has this order; pages of several are merged.
@@ -173,7 +190,31 @@ SELECT j.id, j.queue, j.kind, j.status, j.priority, j.attempts, j.max_attempts, 
   j.dedupe_key, j.dead_reason, j.last_error, j.cancel_requested_at, j.tags, j.parent_id, j.payload,
   (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id), j.trace
 FROM forge_jobs j
-WHERE queue = :queue AND ready = 0 AND status = :status
+WHERE queue = :queue AND ready = 0
+  AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
+  AND (:at IS NULL OR scheduled_at > :at OR (scheduled_at = :at AND id > :before))
+  AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
+  AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
+  AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
+  AND (:key IS NULL OR dedupe_key = :key)
+  AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
+  AND (:search IS NULL OR lower(payload) LIKE :search ESCAPE '\')
+  AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
+  AND (:since IS NULL OR enqueued_at >= :since)
+  AND (:until IS NULL OR enqueued_at <= :until)
+  AND (:process IS NULL OR host_id = :process OR process_id = :process)
+  AND (:parent IS NULL OR parent_id = :parent)
+  AND (:schedule IS NULL OR replace(trace, :schedule, '') <> trace)
+ORDER BY scheduled_at, id LIMIT :limit
+
+-- name: list_failed
+-- Jobs of one queue that wait for a retry, due or not, soonest first.
+SELECT j.id, j.queue, j.kind, j.status, j.priority, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
+  j.enqueued_at, j.scheduled_at, j.expires_at, j.started_at, j.completed_at, j.heartbeat_at, j.process_id, j.host_id,
+  j.dedupe_key, j.dead_reason, j.last_error, j.cancel_requested_at, j.tags, j.parent_id, j.payload,
+  (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id), j.trace
+FROM forge_jobs j
+WHERE queue = :queue AND status = 'failed'
   AND (:at IS NULL OR scheduled_at > :at OR (scheduled_at = :at AND id > :before))
   AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
   AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
@@ -190,16 +231,16 @@ WHERE queue = :queue AND ready = 0 AND status = :status
 ORDER BY scheduled_at, id LIMIT :limit
 
 -- name: list_due
--- The same of those that are due.
+-- Due jobs of one queue, kind and priority, which stand in this order in the claim index; pages of several are merged.
 SELECT j.id, j.queue, j.kind, j.status, j.priority, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
   j.enqueued_at, j.scheduled_at, j.expires_at, j.started_at, j.completed_at, j.heartbeat_at, j.process_id, j.host_id,
   j.dedupe_key, j.dead_reason, j.last_error, j.cancel_requested_at, j.tags, j.parent_id, j.payload,
   (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id), j.trace
 FROM forge_jobs j
-WHERE queue = :queue AND ready = 1 AND alone = 0 AND status = :status
+WHERE queue = :queue AND kind = :kind AND priority = :priority AND ready = 1 AND alone = 0
+  AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
   AND (:at IS NULL OR scheduled_at > :at OR (scheduled_at = :at AND id > :before))
   AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
-  AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
   AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
   AND (:key IS NULL OR dedupe_key = :key)
   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
@@ -213,13 +254,14 @@ WHERE queue = :queue AND ready = 1 AND alone = 0 AND status = :status
 ORDER BY scheduled_at, id LIMIT :limit
 
 -- name: list_due_alone
--- The same of those that run alone, which have an index of their own.
+-- Due jobs of one queue that run alone, which have an index of their own and are few.
 SELECT j.id, j.queue, j.kind, j.status, j.priority, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
   j.enqueued_at, j.scheduled_at, j.expires_at, j.started_at, j.completed_at, j.heartbeat_at, j.process_id, j.host_id,
   j.dedupe_key, j.dead_reason, j.last_error, j.cancel_requested_at, j.tags, j.parent_id, j.payload,
   (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id), j.trace
 FROM forge_jobs j
-WHERE queue = :queue AND ready = 1 AND alone = 1 AND status = :status
+WHERE queue = :queue AND ready = 1 AND alone = 1
+  AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
   AND (:at IS NULL OR scheduled_at > :at OR (scheduled_at = :at AND id > :before))
   AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
   AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
@@ -237,7 +279,8 @@ ORDER BY scheduled_at, id LIMIT :limit
 
 -- name: count_jobs
 SELECT status, count(*) FROM forge_jobs j
-WHERE (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
+WHERE id < :before AND id >= :after
+  AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
   AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
   AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
   AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))

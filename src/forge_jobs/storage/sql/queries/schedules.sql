@@ -65,6 +65,9 @@ ON CONFLICT (schedule, fire_at) DO UPDATE SET through = excluded.through, outcom
   reason = excluded.reason, job_id = excluded.job_id, at = excluded.at
 WHERE forge_ticks.outcome = 'error'
 
+-- name: count_ticks
+SELECT count(*) FROM forge_ticks WHERE schedule = :name
+
 -- name: list_ticks
 SELECT schedule, fire_at, through, outcome, reason, job_id, at FROM forge_ticks
 WHERE schedule = :name AND (:until IS NULL OR fire_at < :until) ORDER BY fire_at DESC LIMIT :limit

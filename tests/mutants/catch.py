@@ -123,8 +123,8 @@ MUTANTS = (
         (
             (
                 "storage/lifecycle.py",
-                "state=_to(job, JobStatus.PENDING, attempts=_one_less(job)), event=EventType.RELEASED",
-                "state=_to(job, JobStatus.PENDING), event=EventType.RELEASED",
+                "state=_to(job, JobStatus.PENDING, attempts=_one_less(job)),\n                event=EventType.RELEASED",
+                "state=_to(job, JobStatus.PENDING),\n                event=EventType.RELEASED",
             ),
         ),
         (CONFORMANCE, "-k", "Finalize or Release"),

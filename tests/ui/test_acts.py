@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, expect
 
 from forge_jobs import EnqueueRequest, Storage
-from forge_jobs.storage.types.job import JobFilter, JobRow
+from forge_jobs.storage.types.job import JobFilter, JobOrder, JobRow
 from forge_jobs.storage.types.kind import KindDeclaration
+from forge_jobs.storage.types.queue import QueueChange
 from forge_jobs.testing.cluster import until
 
 from .watched import Watched, open_page
@@ -128,16 +130,24 @@ async def test_all_that_match_are_acted_on_with_their_exact_number(page: Watched
     assert await statuses(storage, kinds=("bulk.one",)) == {"dead": 57}
 
 
-async def test_a_group_of_dead_jobs_is_retried(page: Watched, furnished: Furnished) -> None:
+async def test_a_group_of_dead_jobs_is_retried_with_a_rate(page: Watched, furnished: Furnished) -> None:
     storage, _ = furnished
     await page.go("/dead")
     group = page.page.locator(".groups li").filter(has_text="smtp.example.org refused")
     await expect(group.locator(".group-count")).to_have_text("4")
     await group.get_by_role("button", name="Retry group").click()
+    dialog = page.page.get_by_role("dialog")
+    await dialog.get_by_label("Jobs per second").fill("0")
+    await expect(dialog.get_by_role("alert")).to_contain_text("0.001")
+    await dialog.get_by_label("Jobs per second").fill("0.01")
+    await expect(dialog).to_contain_text("the last one is due 5m from now")
     await page.confirm("Retry 4 jobs")
-    await expect(page.page.get_by_role("dialog")).to_contain_text("4 changed")
+    await expect(dialog).to_contain_text("4 changed")
     audit = (await storage.audit.list(limit=1))[0]
     assert (audit.count, audit.actor.surface) == (4, "http")
+    later = await storage.jobs.list_jobs(JobFilter(kinds=("mail.send",)), order=JobOrder.FUTURE)
+    dues = sorted(row.scheduled_at for row in later.items if row.scheduled_at > audit.at)
+    assert {round((after - due).total_seconds()) for due, after in pairwise(dues)} == {100}
 
 
 async def test_a_queue_is_paused_resumed_and_tuned(page: Watched, furnished: Furnished) -> None:
@@ -156,6 +166,13 @@ async def test_a_queue_is_paused_resumed_and_tuned(page: Watched, furnished: Fur
     await storage.queues.pause("reports")  # something arrives while one is typing
     await expect(page.page.locator("main h1")).to_contain_text("paused")
     await expect(slots).to_have_value("3")
+    await storage.queues.change("reports", QueueChange(max_workers=7))  # and somebody else is faster
+    page.expected = ("412 (Precondition Failed)",)
+    await page.button("Save 1 change").click()
+    await expect(page.page.get_by_label("Settings")).to_contain_text("Somebody changed the settings")
+    stored = await storage.queues.get("reports")
+    assert stored is not None
+    assert stored.max_workers == 7
     await page.button("Save 1 change").click()
     await expect(page.button("Save 1 change")).to_have_count(0)
     stored = await storage.queues.get("reports")

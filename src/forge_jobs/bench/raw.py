@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from itertools import islice
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 from forge_jobs.bench.measure import NOOP, PAYLOAD, QUEUE
 from forge_jobs.ids import new_ids
@@ -14,6 +14,7 @@ from forge_jobs.payload import encode_payload
 from forge_jobs.storage.sql.book import parse
 
 Book: TypeAlias = Mapping[str, str]
+T = TypeVar("T")
 JobTuple: TypeAlias = tuple[str, str, str, str, int]
 """Id, queue, kind, payload, and when it was enqueued."""
 
@@ -51,7 +52,7 @@ def tuples(count: int) -> list[JobTuple]:
     return [(job_id, QUEUE, NOOP, payload, now) for job_id in new_ids(count)]
 
 
-def batches(jobs: list[JobTuple], size: int) -> Iterator[list[JobTuple]]:
+def batches(jobs: list[T], size: int) -> Iterator[list[T]]:
     rest = iter(jobs)
     while some := list(islice(rest, size)):
         yield some

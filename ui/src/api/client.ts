@@ -76,8 +76,11 @@ async function problem(answer: Response): Promise<Problem> {
 export const get = <T>(path: string, query?: Query, signal?: AbortSignal) => ask<T>('GET', path, { query, signal })
 export const post = <T>(path: string, body: unknown = {}, headers?: Record<string, string>) => ask<T>('POST', path, { body, headers })
 export const patch = <T>(path: string, body: unknown, headers?: Record<string, string>) => ask<T>('PATCH', path, { body, headers })
-export const put = <T>(path: string, body: unknown) => ask<T>('PUT', path, { body })
+export const put = <T>(path: string, body: unknown, headers?: Record<string, string>) => ask<T>('PUT', path, { body, headers })
 export const remove = <T>(path: string) => ask<T>('DELETE', path)
+
+/** For a change of settings as they were seen: somebody else's change since then is not overwritten. */
+export const ifMatch = (etag: string) => ({ 'if-match': etag })
 
 /** A path with its parts encoded: `path('jobs', id, 'retry')`. */
 export function path(...parts: string[]): string {

@@ -127,6 +127,7 @@ export type Counts = {
 
 export type Backoff = { enabled: boolean; base_s: number; cap_s: number; jitter: number }
 export type QueueSettings = {
+  etag: string
   name: string
   max_workers: number | null
   retain_done_days: number | null
@@ -157,6 +158,7 @@ export type Queue = QueueSettings & {
 
 export type Fire = { at: string; local: string; odd: string | null }
 export type Schedule = {
+  etag: string
   name: string
   kind: string
   expr: string
@@ -195,6 +197,7 @@ export type Schedule = {
 export type Tick = { schedule: string; fire_at: string; through: string | null; outcome: string; reason: string | null; job_id: string | null; at: string }
 
 export type RateLimit = {
+  etag: string
   scope: string
   capacity: number
   refill_per_s: number

@@ -17,6 +17,7 @@ export type JobFilter = {
   parent?: string
   schedule?: string
   process?: string
+  fingerprint?: string
 }
 
 export type Search = { filter: JobFilter; id: string | null; unknown: string[] }

@@ -1,6 +1,6 @@
 import { useQueryClient } from '@tanstack/react-query'
 import { useState } from 'react'
-import { path, post, put } from '../api/client'
+import { ifMatch, path, post, put } from '../api/client'
 import { useLimits, useMay } from '../api/queries'
 import type { RateLimit } from '../api/types'
 import { compact, duration } from '../lib/format'
@@ -146,7 +146,7 @@ function SetLimit({ limit, close }: { limit: RateLimit | null; close: () => void
       ready={scope.trim() !== '' && capacity !== '' && perS !== ''}
       close={close}
       run={async () => {
-        await put(path('rate-limits', scope.trim()), { capacity: Number(capacity), refill_per_s: Number(perS) })
+        await put(path('rate-limits', scope.trim()), { capacity: Number(capacity), refill_per_s: Number(perS) }, limit ? ifMatch(limit.etag) : undefined)
         say('Saved')
         void client.invalidateQueries({ queryKey: ['limits'] })
       }}

@@ -27,18 +27,18 @@ CREATE INDEX jobs_ready ON jobs (queue, priority, scheduled_at, id) WHERE status
 CREATE INDEX jobs_running ON jobs (heartbeat_at) WHERE status = 'running'
 
 -- name: insert
-INSERT INTO jobs (queue, kind, payload, scheduled_at, created_at) VALUES (?2, ?3, ?4, ?5, ?5)
+INSERT INTO jobs (queue, kind, payload, scheduled_at, created_at) VALUES (?, ?, ?, ?, ?)
 
 -- name: claim
-UPDATE jobs SET status = 'running', attempts = attempts + 1, process_id = 'raw', heartbeat_at = ?1, started_at = ?1
+UPDATE jobs SET status = 'running', attempts = attempts + 1, process_id = 'raw', heartbeat_at = ?, started_at = ?
 WHERE id IN (
-  SELECT id FROM jobs WHERE status = 'pending' AND queue = ?2 AND ?3 IS NOT NULL AND scheduled_at <= ?1
-  ORDER BY priority, scheduled_at, id LIMIT ?4)
+  SELECT id FROM jobs WHERE status = 'pending' AND queue = ? AND ? IS NOT NULL AND scheduled_at <= ?
+  ORDER BY priority, scheduled_at, id LIMIT ?)
 RETURNING id, kind, payload, attempts, max_attempts
 
 -- name: finalize
-UPDATE jobs SET status = 'done', finished_at = ?1, heartbeat_at = NULL, process_id = NULL WHERE id = ?2
+UPDATE jobs SET status = 'done', finished_at = ?, heartbeat_at = NULL, process_id = NULL WHERE id = ?
 
 -- name: finalize_batch
-UPDATE jobs SET status = 'done', finished_at = ?1, heartbeat_at = NULL, process_id = NULL
-WHERE id IN (SELECT value FROM json_each(?2))
+UPDATE jobs SET status = 'done', finished_at = ?, heartbeat_at = NULL, process_id = NULL
+WHERE id IN (SELECT value FROM json_each(?))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 from forge_jobs.bench.measure import NOOP, QUEUE
-from forge_jobs.bench.raw import Book, JobTuple, batches, load, tuples
+from forge_jobs.bench.raw import Book, batches, load, tuples
 
 FILL_BATCH: Final = 10_000
 FORGE: Final = load("forge_jobs.bench.sqlite")
+Row: TypeAlias = tuple[Any, ...]
 
 
 def connect(database: str) -> sqlite3.Connection:
@@ -33,13 +34,13 @@ class SqliteRaw:
         for start in range(0, count, FILL_BATCH):
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany(
-                FORGE["insert_future" if future else "insert"], tuples(min(FILL_BATCH, count - start))
+                FORGE["insert_future" if future else "insert"], _rows(min(FILL_BATCH, count - start))
             )
             self._connection.execute("COMMIT")
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def insert_rate(self, count: int, batch: int) -> float:
-        return insert_rate(self._connection, FORGE, tuples(count), batch)
+        return insert_rate(self._connection, FORGE, _rows(count), batch)
 
     def drain_rate(self, count: int, batch: int) -> float:
         self.fill(count)
@@ -54,7 +55,13 @@ class SqliteRaw:
         return count
 
 
-def insert_rate(connection: sqlite3.Connection, book: Book, jobs: list[JobTuple], batch: int) -> float:
+def _rows(count: int) -> list[Row]:
+    """Jobs as the statements bind them: in order, as Python 3.14 has it, so an instant that is used twice is there
+    twice."""
+    return [(*job, job[-1]) for job in tuples(count)]
+
+
+def insert_rate(connection: sqlite3.Connection, book: Book, jobs: list[Row], batch: int) -> float:
     """Jobs a second, added in transactions of `batch`. A lone statement is a transaction by itself."""
     began = time.perf_counter()
     if batch == 1:
@@ -79,7 +86,7 @@ def drain_rate(connection: sqlite3.Connection, book: Book, count: int, batch: in
     while done < count:
         began = time.perf_counter()
         now = time.time_ns() // 1000
-        rows = connection.execute(book["claim"], (now, QUEUE, NOOP, min(batch, count - done))).fetchall()
+        rows = connection.execute(book["claim"], (now, now, QUEUE, NOOP, now, min(batch, count - done))).fetchall()
         claimed = time.perf_counter()
         if turn == 0:
             connection.execute(book["finalize_batch"], (now, json.dumps([row[0] for row in rows])))

@@ -2,12 +2,13 @@ import { useQuery, useQueryClient } from '@tanstack/react-query'
 import { useEffect, useState } from 'react'
 import { get, path, post, Problem, remove } from '../../api/client'
 import type { Operation, Preview } from '../../api/types'
-import { whole } from '../../lib/format'
+import { duration, whole } from '../../lib/format'
 import type { JobFilter } from '../../lib/job_search'
 import { counted } from '../../lib/text'
 import { StatusBadge } from '../../parts/badge'
 import { Button } from '../../parts/button'
 import { Dialog } from '../../parts/dialog'
+import { Field } from '../../parts/field'
 import { ProblemLine, Skeleton } from '../../parts/states'
 import { Text } from '../../parts/text'
 import { ACTIONS, type Action } from './actions'
@@ -25,6 +26,9 @@ export function ActDialog({ action, targets, close, done }: Props) {
   const [operation, setOperation] = useState<Operation | null>(null)
   const [failed, setFailed] = useState<Problem | null>(null)
   const [busy, setBusy] = useState(false)
+  const [perS, setPerS] = useState('')
+  const pace = Number(perS)
+  const paced = action === 'retry' && perS !== ''
   const preview = useQuery<Preview, Problem>({
     queryKey: ['preview', action, targets],
     queryFn: () => post<Preview>('jobs/actions/preview', { action, ...targets }),
@@ -38,7 +42,7 @@ export function ActDialog({ action, targets, close, done }: Props) {
     setFailed(null)
     try {
       const all = 'filter' in targets && Object.keys(targets.filter).length === 0
-      setOperation(await post<Operation>('jobs/actions', { action, ...targets, expected_count: preview.data.count, all }))
+      setOperation(await post<Operation>('jobs/actions', { action, ...targets, expected_count: preview.data.count, all, ...(paced ? { per_s: pace } : {}) }))
     } catch (error) {
       setFailed(error as Problem)
       if ((error as Problem).code === 'count_changed') void preview.refetch()
@@ -61,6 +65,7 @@ export function ActDialog({ action, targets, close, done }: Props) {
   }, [operation])
 
   const count = preview.data?.count
+  const badPace = paced && !(pace >= 0.001 && pace <= 10_000)
   const title = count === undefined ? look.name : `${look.name} ${counted(count, 'job')}`
   return (
     <Dialog title={title} close={close}>
@@ -72,7 +77,7 @@ export function ActDialog({ action, targets, close, done }: Props) {
         <Skeleton rows={2} />
       ) : (
         <div className="dialog-text">
-          <p>{count === 0 ? 'None of them is in a status that this applies to.' : look.says}</p>
+          <p>{count === 0 ? 'None of them is in a status that this applies to.' : paced ? 'They become due one after the other, with a fresh budget of attempts.' : look.says}</p>
           <p className="by-status">
             {Object.entries(preview.data.by_status).filter(([, n]) => n > 0).map(([status, n]) => (
               <span key={status}>
@@ -80,6 +85,11 @@ export function ActDialog({ action, targets, close, done }: Props) {
               </span>
             ))}
           </p>
+          {action === 'retry' && (count ?? 0) > 1 && (
+            <Field label="Jobs per second" bad={badPace ? '0.001 … 10,000' : null} note={paced && !badPace ? `the last one is due ${duration(((count ?? 1) - 1) / pace)} from now` : 'empty: all at once'}>
+              <input type="number" min="0.001" max="10000" step="any" value={perS} onChange={(event) => setPerS(event.target.value)} />
+            </Field>
+          )}
         </div>
       )}
       {failed && <ProblemLine problem={failed} />}
@@ -94,7 +104,7 @@ export function ActDialog({ action, targets, close, done }: Props) {
         ) : (
           <>
             <Button onClick={close}>Back</Button>
-            <Button tone={look.danger ? 'danger' : 'primary'} busy={busy} disabled={!count} autoFocus onClick={() => void run()}>
+            <Button tone={look.danger ? 'danger' : 'primary'} busy={busy} disabled={!count || badPace} autoFocus onClick={() => void run()}>
               {title}
             </Button>
           </>

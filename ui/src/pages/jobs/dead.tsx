@@ -62,7 +62,7 @@ function Groups() {
   useKeys({ j: () => step(1), k: () => step(-1) })
   const read = useGroups('dead', true)
   const may = useMay('operate')
-  const [asked, setAsked] = useState<{ action: Action; ids: string[] } | null>(null)
+  const [asked, setAsked] = useState<{ action: Action; fingerprint: string } | null>(null)
   return (
     <section className="panel">
       <Loaded read={read}>
@@ -84,10 +84,10 @@ function Groups() {
                   </div>
                   {may && (
                     <span className="group-acts">
-                      <Button icon="retries" onClick={() => setAsked({ action: 'retry', ids: group.ids })}>
-                        {group.ids.length < group.count ? `Retry newest ${whole(group.ids.length)}` : 'Retry group'}
+                      <Button icon="retries" onClick={() => setAsked({ action: 'retry', fingerprint: group.fingerprint })}>
+                        Retry group
                       </Button>
-                      <Button tone="quiet" icon="trash" aria-label="Delete group" onClick={() => setAsked({ action: 'delete', ids: group.ids })} />
+                      <Button tone="quiet" icon="trash" aria-label="Delete group" onClick={() => setAsked({ action: 'delete', fingerprint: group.fingerprint })} />
                     </span>
                   )}
                 </li>
@@ -96,12 +96,13 @@ function Groups() {
           )
         }
       </Loaded>
-      {asked && <ActDialog action={asked.action} targets={{ ids: asked.ids }} close={() => setAsked(null)} done={() => void read.refetch()} />}
+      {asked && <ActDialog action={asked.action} targets={{ filter: { fingerprint: asked.fingerprint } }} close={() => setAsked(null)} done={() => void read.refetch()} />}
     </section>
   )
 }
 
 const HIDDEN_ERROR = '[error hidden by its handler]' // how the server says so
+
 /** The focus goes on to the next group, or the one before. */
 function step(by: number) {
   const links = [...document.querySelectorAll<HTMLElement>('.group-text a')]

@@ -1,6 +1,6 @@
 import { useQueryClient } from '@tanstack/react-query'
 import { useState } from 'react'
-import { patch, path, Problem } from '../../api/client'
+import { ifMatch, patch, path, Problem } from '../../api/client'
 import { useMay } from '../../api/queries'
 import type { Queue, QueueSettings } from '../../api/types'
 import { Button } from '../../parts/button'
@@ -42,6 +42,8 @@ export function Settings({ queue }: { queue: Queue }) {
   const may = useMay('operate')
   const client = useQueryClient()
   const [draft, setDraft] = useState<Partial<Draft>>({})
+  const [seen, setSeen] = useState(queue.etag) // of the settings when the draft began
+  const [stale, setStale] = useState(false) // a save was refused: whoever saves now has seen the newest
   const [busy, setBusy] = useState(false)
   const [failed, setFailed] = useState<Problem | null>(null)
   const stored = draftOf(queue)
@@ -64,17 +66,27 @@ export function Settings({ queue }: { queue: Queue }) {
       }
     }
     try {
-      const answer = await patch<QueueSettings>(path('queues', queue.name), { ...change, ...(Object.keys(backoff).length ? { backoff } : {}) })
+      const answer = await patch<QueueSettings>(path('queues', queue.name), { ...change, ...(Object.keys(backoff).length ? { backoff } : {}) }, ifMatch(stale ? queue.etag : seen))
       await client.invalidateQueries({ queryKey: ['queues'] })
       setDraft({})
+      setStale(false)
       say(answer.clamped?.length ? `Saved; brought to their limit: ${answer.clamped.join(', ')}` : 'Saved')
     } catch (error) {
-      setFailed(error as Problem)
+      const problem = error as Problem
+      if (problem.code === 'precondition_failed') {
+        await client.invalidateQueries({ queryKey: ['queues'] })
+        const changed = 'Somebody changed the settings since you began. What you did not edit is shown as it is now; save again to apply the rest.'
+        setFailed(new Problem(problem.status, problem.code, changed, problem.requestId))
+        setStale(true)
+      } else setFailed(problem)
     }
     setBusy(false)
   }
 
-  const set = (name: keyof Draft, value: string | boolean) => setDraft((old) => ({ ...old, [name]: value }))
+  const set = (name: keyof Draft, value: string | boolean) => {
+    if (Object.keys(draft).length === 0) setSeen(queue.etag)
+    setDraft((old) => ({ ...old, [name]: value }))
+  }
   return (
     <section className="panel block" aria-label="Settings">
       <header className="panel-head">

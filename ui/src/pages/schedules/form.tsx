@@ -1,6 +1,6 @@
 import { useQuery, useQueryClient } from '@tanstack/react-query'
 import { useEffect, useState } from 'react'
-import { patch, path, post, Problem } from '../../api/client'
+import { ifMatch, patch, path, post, Problem } from '../../api/client'
 import { useKinds } from '../../api/queries'
 import type { Fire, Listed, Schedule } from '../../api/types'
 import { navigate } from '../../lib/hash_router'
@@ -66,6 +66,7 @@ export function ScheduleForm({ schedule, close }: { schedule: Schedule | null; c
   const client = useQueryClient()
   const kinds = useKinds().data?.items.map((one) => one.kind) ?? []
   const [before] = useState(() => draftOf(schedule))
+  const [seen] = useState(schedule?.etag ?? '') // of the schedule as the form began with it
   const [draft, setDraft] = useState(before)
   const [busy, setBusy] = useState(false)
   const [failed, setFailed] = useState<Problem | null>(null)
@@ -87,7 +88,7 @@ export function ScheduleForm({ schedule, close }: { schedule: Schedule | null; c
     setBusy(true)
     setFailed(null)
     try {
-      if (schedule) await patch(path('schedules', schedule.name), Object.fromEntries(changed.map((name) => [name, valueOf(name, draft)])))
+      if (schedule) await patch(path('schedules', schedule.name), Object.fromEntries(changed.map((name) => [name, valueOf(name, draft)])), ifMatch(seen))
       else {
         const given = (Object.keys(draft) as (keyof Draft)[]).filter((name) => ['name', 'kind', 'expr', 'zone', 'payload'].includes(name) || draft[name] !== before[name])
         await post('schedules', Object.fromEntries(given.map((name) => [name, valueOf(name, draft)])))

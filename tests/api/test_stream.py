@@ -40,6 +40,9 @@ class Event:
 Stream: TypeAlias = AsyncIterator[Event]
 QUICK = StoreConfig(event_flush_s=0.05)
 ONE_BACKEND = pytest.mark.parametrize("live", ["sqlite"], indirect=True)
+MOSTLY_ONE = pytest.mark.parametrize(
+    "live", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
+)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -133,6 +136,7 @@ async def test_a_stream_goes_on_where_it_broke_off(live: Live) -> None:
             assert (await anext(strange)).name == "resync"
 
 
+@MOSTLY_ONE
 async def test_banners_are_told_as_they_come_change_and_go(live: Live) -> None:
     """Also to who begins to listen later."""
     async with open_storage(live.url, config=QUICK) as storage, listening(live) as stream:

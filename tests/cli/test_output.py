@@ -167,13 +167,14 @@ def test_json_escapes_what_does_not_show(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_ctrl_c_ends_a_command_and_is_no_error(cli: Cli) -> None:
-    add("echo", {})
+    job = add("echo", {})
     (path,) = Path.cwd().glob("*.db")
-    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
-        holder.execute("BEGIN IMMEDIATE")
-        process = start("enqueue", "echo", "{}")
-        until(lambda: any(link.resolve() == path for link in Path(f"/proc/{process.pid}/fd").iterdir()))
-        process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=20)
-    assert (process.returncode, said[0]) == (130, "")
-    assert "error" not in said[1]
+    with closing(sqlite3.connect(path)) as connection:  # no worker that could answer has it
+        connection.execute(
+            "UPDATE forge_jobs SET status = 'in_progress', ready = NULL, process_id = 'w', host_id = 'h'"
+        )
+        connection.commit()
+    process = start("jobs", "show", job, "--stack")
+    until(lambda: any(link.resolve() == path for link in Path(f"/proc/{process.pid}/fd").iterdir()))
+    process.send_signal(signal.SIGINT)
+    assert (process.communicate(timeout=20)[0], process.returncode) == ("", 130)

@@ -6,12 +6,16 @@ from collections.abc import Awaitable
 from contextlib import closing
 
 import psycopg
+import pytest
 
 from forge_jobs import EnqueueRequest, open_storage
 from forge_jobs.runtime.loops.metrics import store_gauges
 from forge_jobs.testing.cluster import until
 
+from .conftest import VERSIONS
 
+
+@pytest.mark.parametrize("server", [VERSIONS[-1]], indirect=True)
 async def test_an_old_transaction_and_dead_rows_show(database: str) -> None:
     async with open_storage(database) as storage:
 

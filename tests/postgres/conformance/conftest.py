@@ -13,6 +13,16 @@ from forge_jobs.storage.open import open_storage
 from forge_jobs.storage.protocol import Storage
 from forge_jobs.testing.postgres import Server
 
+HISTORIES = ("TestStateMachine", "TestCountsAreKept", "TestClusterHistories", "TestBlockersAgreeWithClaims")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Random histories take longest: the short run tries them on one server, the newer one."""
+    for item in items:
+        if "test_older_server" in item.nodeid and any(f"::{name}::" in item.nodeid for name in HISTORIES):
+            item.add_marker(pytest.mark.slow)
+
 
 class PostgresBackend:
     """Stores in numbered schemas of one database, the first of which is there."""

@@ -1,7 +1,7 @@
 """Job events, off the hot path: a bounded buffer, flushed in chunks.
 
-The first events of a second are kept one by one; above that, enqueued, started and completed are counted
-per queue, kind and minute, so that a drain at full speed writes a handful of rows. Counts are never
+The first events of a second are kept one by one, fewer while it goes on; above that, enqueued, started and completed
+are counted per queue, kind and minute, so that a drain at full speed writes a handful of rows. Counts are never
 sampled; failures, throttles and releases are always kept per job.
 """
 
@@ -32,6 +32,8 @@ TIMELINE = statement("timeline")
 EVENTS_OF_JOB = statement("events_of_job")
 
 PER_JOB_PER_SECOND: Final = 1_000
+PER_JOB_AT_SPEED: Final = 100
+"""So many are kept in each further second of a drain at full speed, for whoever watches."""
 FLUSH_CHUNK: Final = 500
 _SECOND_US: Final = 1_000_000
 _MINUTE_US: Final = 60 * _SECOND_US
@@ -47,8 +49,8 @@ class SqlEvents:
         self._counts: Counter[tuple[int, str, str, str]] = Counter()
         self._latest_us = 0
         self._flushing = asyncio.Lock()
-        self._second = 0
-        self._kept_this_second = 0
+        self._second = self._this_second = 0
+        self._kept_per_second = PER_JOB_PER_SECOND
         self.dropped = 0
 
     @property
@@ -79,16 +81,21 @@ class SqlEvents:
         """One event of `type` for each job, kept one by one or counted, as the rate has it."""
         observe_jobs(self._observer, type, at_us, jobs)
         if at_us // _SECOND_US != self._second:
-            self._second = at_us // _SECOND_US
-            self._kept_this_second = 0
-        keep = max(PER_JOB_PER_SECOND - self._kept_this_second, 0)
+            self._begin_second(at_us // _SECOND_US)
+        keep = max(self._kept_per_second - self._this_second, 0)
+        self._this_second += len(jobs)
         if keep:
-            self._kept_this_second += min(keep, len(jobs))
             self._keep([_event(type, at_us, job) for job in jobs[:keep]])
         if len(jobs) > keep:
             minute, self._latest_us = at_us // _MINUTE_US * _MINUTE_US, at_us
             word = type.value
             self._counts.update([(minute, word, job.queue, job.kind) for job in jobs[keep:]])
+
+    def _begin_second(self, second: int) -> None:
+        """Behind a second with very many events another is expected, of which a few will do."""
+        many = second == self._second + 1 and self._this_second > PER_JOB_PER_SECOND
+        self._kept_per_second = PER_JOB_AT_SPEED if many else PER_JOB_PER_SECOND
+        self._second, self._this_second = second, 0
 
     async def flush(self) -> int:
         async with self._flushing:  # who flushes finds written what another flush took before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -127,6 +128,21 @@ class TestEvents:
         await add_many(storage, 5)
         await storage.events.flush()
         assert len(await storage.events.timeline(*EVER, limit=2)) == 2
+
+    async def test_at_full_speed_they_are_counts_and_none_is_left_out(
+        self, storage: Storage, clock: ManualClock
+    ) -> None:
+        clock.advance(1 - clock.now().microsecond / 1_000_000)
+        kept = []
+        for count in (3_000, 3_000, 400, 400):
+            await add_many(storage, count)
+            await storage.events.flush()
+            kept.append(sum(event.job_id is not None for event in await storage.events.timeline(*EVER, limit=9_000)))
+            clock.advance(1)
+        events = await storage.events.timeline(*EVER, limit=9_000)
+        assert sum(event.count for event in events if event.type == "enqueued") == 6_800
+        one_by_one = [after - before for before, after in pairwise([0, *kept])]
+        assert one_by_one == [1_000, 100, 100, 400], "fewer behind a second with very many"
 
     async def test_events_of_others_are_kept_when_a_job_is_deleted(self, storage: Storage) -> None:
         gone, kept = await add_many(storage, 2)

@@ -76,8 +76,11 @@ def percentile(values: list[float]) -> float:
 
 @pytest.mark.parametrize("claims", [30, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 async def test_claims_beside_a_flood_of_requests(url: str, claims: int) -> None:
-    """The short form only shows that both go on. With two cores, on which the flood, the server and this process have to
-    find room, the slowest claims take about twice as long as before, by a turn of the scheduler; most take no longer."""
+    """The short form only shows that both go on.
+
+    With two cores, on which the flood, the server and this process have to find room, the slowest claims take about twice
+    as long as before, by a turn of the scheduler; most take no longer.
+    """
     rounds = 1 if claims == 30 else 3
     async with open_storage(url) as storage:
         jobs = 2 * rounds * claims * JOBS_OF_A_CLAIM + 1_000

@@ -78,8 +78,8 @@ def percentile(values: list[float]) -> float:
 async def test_claims_beside_a_flood_of_requests(url: str, claims: int) -> None:
     """The short form only shows that both go on.
 
-    With two cores, on which the flood, the server and this process have to find room, the slowest claims take about twice
-    as long as before, by a turn of the scheduler; most take no longer.
+    With two cores, on which the flood, the server and this process have to find room, the slowest claims take about
+    twice as long as before, by a turn of the scheduler; most take no longer.
     """
     rounds = 1 if claims == 30 else 3
     async with open_storage(url) as storage:

@@ -74,14 +74,13 @@ def percentile(values: list[float]) -> float:
     return sorted(values)[len(values) * 99 // 100 - 1]
 
 
-@pytest.mark.parametrize("claims", [30, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
-async def test_claims_beside_a_flood_of_requests(url: str, claims: int) -> None:
-    """The short form only shows that both go on.
-
-    With two cores, on which the flood, the server and this process have to find room, the slowest claims take about
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_claims_beside_a_flood_of_requests(url: str) -> None:
+    """With two cores, on which the flood, the server and this process have to find room, the slowest claims take about
     twice as long as before, by a turn of the scheduler; most take no longer.
     """
-    rounds = 1 if claims == 30 else 3
+    rounds, claims = 3, 500
     async with open_storage(url) as storage:
         jobs = 2 * rounds * claims * JOBS_OF_A_CLAIM + 1_000
         for start in range(0, jobs, 10_000):
@@ -100,5 +99,5 @@ async def test_claims_beside_a_flood_of_requests(url: str, claims: int) -> None:
                     f"flooded p50 {statistics.median(flooded):.2f} p99 {percentile(flooded):.2f} ms"
                 )
             assert server.alive
-    assert rounds == 1 or statistics.median(usual) <= 1.5, usual
-    assert rounds == 1 or statistics.median(slowest) <= 4, slowest
+    assert statistics.median(usual) <= 1.5, usual
+    assert statistics.median(slowest) <= 4, slowest

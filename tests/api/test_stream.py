@@ -92,6 +92,7 @@ async def heard(stream: Stream, event_name: str, /, **wanted: Any) -> tuple[Even
     raise AssertionError("the stream ended")
 
 
+@MOSTLY_ONE
 async def test_what_happens_is_told(live: Live) -> None:
     async with open_storage(live.url, config=QUICK) as storage, listening(live) as stream:
         await heard(stream, "tick")

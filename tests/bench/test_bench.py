@@ -198,7 +198,7 @@ def test_a_limit_is_taken_right_before_its_number_and_is_that_of_the_backend(tmp
 def test_bare_sql_finds_jobs_in_claim_order_by_the_index(tmp_path: Path) -> None:
     with SqliteScratch(tmp_path, Sizes(1)).store() as store:
         connection = connect(sqlite_path(store.url))
-        plan = connection.execute("EXPLAIN QUERY PLAN " + FORGE["claim"], (1, "bench", "noop", 100)).fetchall()
+        plan = connection.execute("EXPLAIN QUERY PLAN " + FORGE["claim"], (1, 1, "bench", "noop", 1, 100)).fetchall()
         connection.close()
     steps = [row[3] for row in plan]
     assert any("forge_jobs_ready (queue=? AND kind=?)" in step for step in steps)

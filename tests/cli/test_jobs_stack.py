@@ -64,7 +64,7 @@ def server() -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def url(request: pytest.FixtureRequest, here: Path) -> str:
     """A store on each backend."""
     (here / "deep.py").write_text(CODE)
@@ -119,7 +119,6 @@ def test_it_is_shown_where_a_handler_is_on_every_executor(url: str) -> None:
         assert "stack of its handler" in program("--database", url, "jobs", "show", jobs["threaded"]).out
 
 
-@pytest.mark.parametrize("url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
 def test_a_job_that_does_not_run_and_a_worker_that_cannot_answer_are_told_of(url: str) -> None:
     assert program("--database", url, "db", "create").code == 0
     waits = program("--database", url, "enqueue", "nobody", "{}", "--json").json["id"]

@@ -12,10 +12,8 @@ from forge_jobs import EnqueueRequest, open_storage
 from forge_jobs.runtime.loops.metrics import store_gauges
 from forge_jobs.testing.cluster import until
 
-from .conftest import VERSIONS
 
-
-@pytest.mark.parametrize("server", [VERSIONS[-1]], indirect=True)
+@pytest.mark.slow  # a server tells of dead rows every ten seconds
 async def test_an_old_transaction_and_dead_rows_show(database: str) -> None:
     async with open_storage(database) as storage:
 

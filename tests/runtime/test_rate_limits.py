@@ -53,7 +53,7 @@ async def test_while_the_budget_is_empty_jobs_hold_no_slot_and_are_not_touched(w
     rows = [await world.row(job_id) for job_id in ids]
     assert [row.status for row in rows].count("done") == 1
     assert {(row.attempts, row.fence) for row in rows if row.status != "done"} == {(0, 0)}
-    assert runtime.env.exchanger.lines["default"].idle_slots == 2
+    await until(lambda: runtime.env.exchanger.lines["default"].idle_slots == 2)
 
 
 async def test_a_raised_limit_is_felt_at_once(world: World) -> None:

@@ -1,6 +1,6 @@
 """The older PostgreSQL on this machine does what the conformance suite says a backend must do.
 
-Random histories, which take longest, are tried on it with the long proofs only (see `conftest.py`)."""
+The short run tries on it what depends most on the server, the long one the rest (see `conftest.py`)."""
 
 from forge_jobs.testing.conformance import *  # noqa: F403
 

@@ -32,6 +32,7 @@ FAR = replace(QUICK, heartbeat_s=3.0, stale_s=15.0)
 LOCKED_S = 3.0
 
 
+@pytest.mark.slow
 async def test_two_hundred_milliseconds_away_everything_works_and_nobody_fences_itself(
     pg18: Server, tmp_path: Path
 ) -> None:

@@ -41,6 +41,6 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def on_postgresql(server: Server, tmp_path: Path) -> Iterator[Stage]:
     """A stage whose store is an empty database of a server."""
-    url = server.new_store()
+    url = server.new_database()
     yield Stage(tmp_path, url)
     server.drop_database(url)

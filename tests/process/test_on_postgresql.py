@@ -47,7 +47,7 @@ async def test_ten_processes_that_start_together_on_an_empty_database_are_all_he
 ) -> None:
     stage = Stage(tmp_path)
     for _ in range(rounds):
-        stage.url = server.new_store()
+        stage.url = server.new_database()
         failed, said = await stage.act("migrate_together", 10)
         assert (failed, [word for word, *_ in said]) == (0, ["ready"] * 10)
         assert max(float(took) for _, _, took in said) < 5

@@ -42,7 +42,7 @@ def stage(request: pytest.FixtureRequest, stage: Stage) -> Iterator[Stage]:
         yield stage
         return
     server: Server = request.getfixturevalue("server")
-    stage.url = server.new_store()
+    stage.url = server.new_database()
     yield stage
     server.drop_database(stage.url)
 

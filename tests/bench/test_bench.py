@@ -69,7 +69,13 @@ class TinyRun:
         return document
 
 
-@pytest.fixture(scope="module", params=list(Backend), ids=lambda backend: backend.value)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(Backend.SQLITE, id="sqlite"),
+        pytest.param(Backend.POSTGRESQL, id="postgresql", marks=pytest.mark.slow),
+    ],
+)
 def tiny_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     """Each backend's run. About 8 s on SQLite, 12 s on PostgreSQL."""
     argv = [*BENCH, "--jobs", "300", "--repeat", "1", "--json"]

@@ -119,6 +119,7 @@ def test_it_is_shown_where_a_handler_is_on_every_executor(url: str) -> None:
         assert "stack of its handler" in program("--database", url, "jobs", "show", jobs["threaded"]).out
 
 
+@pytest.mark.slow
 def test_a_job_that_does_not_run_and_a_worker_that_cannot_answer_are_told_of(url: str) -> None:
     assert program("--database", url, "db", "create").code == 0
     waits = program("--database", url, "enqueue", "nobody", "{}", "--json").json["id"]

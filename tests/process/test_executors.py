@@ -189,6 +189,7 @@ def check(before: dict[str, float], after: dict[str, float]) -> None:
     assert {name: after[name] for name in before if after[name] > before[name] * 1.1} == {}
 
 
+@pytest.mark.slow
 async def test_a_worker_does_not_grow_with_its_jobs(tmp_path: Path) -> None:
     check(*await grown(tmp_path / "jobs.db", warm=1_000, jobs=1_000))
 

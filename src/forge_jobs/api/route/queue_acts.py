@@ -88,7 +88,15 @@ async def delete_queue(call: Caller, name: str) -> Response:
     return Response(status_code=204)
 
 
-@endpoint(router, "POST", "/maintenance/cleanup", role=Role.ADMIN, answer=CleanupAnswer, tag="store")
+@endpoint(
+    router,
+    "POST",
+    "/maintenance/cleanup",
+    role=Role.ADMIN,
+    answer=CleanupAnswer,
+    also={404: "There is no such queue."},
+    tag="store",
+)
 async def cleanup(call: Caller, body: CleanupBody | None = None) -> Json:
     """Remove what retention lets go, now. Days that are given take the place of those that queues keep."""
     body = body or CleanupBody()

@@ -1,6 +1,7 @@
 """The book of statements: SQL lives in `.sql` files, by name.
 
-A file holds statements, each under a line `-- name: the_name`. The shared book is `queries/*.sql`; a
+A file holds statements, each under a line `-- name: the_name`. What several of them have in common stands once, under
+`-- fragment: its_name`, and comes in the place of a line `-- use: its_name`. The shared book is `queries/*.sql`; a
 backend's overlay replaces whole statements or adds its own, and says which feature forced it. Code asks
 for a statement once, at import, with `statement(name)`, so a backend that lacks one fails when it is opened
 and not at night.
@@ -14,7 +15,9 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Final
 
-_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+_HEAD = re.compile(r"^-- (name|fragment): (\w+)\n", re.MULTILINE)
+_USE = re.compile(r"^-- use: (\w+)\n", re.MULTILINE)
+SORTS: Final = {"name": "statements", "fragment": "fragments"}
 _required: dict[str, set[str]] = {}
 CORE: Final = "core"
 
@@ -46,11 +49,22 @@ def load_book(overlay: Traversable, *parts: str) -> Mapping[str, str]:
 
 
 def parse(text: str, source: str) -> dict[str, str]:
-    """The statements of one file."""
-    parts = _NAME.split(text)
-    found: dict[str, str] = {}
-    for name, body in zip(parts[1::2], parts[2::2], strict=True):
-        if name in found:
-            raise RuntimeError(f"{source} holds two statements named {name}")
-        found[name] = body.strip().rstrip(";")
-    return found
+    """The statements of one file.
+
+    Raises:
+        RuntimeError: two have one name, or a fragment is used that is not in the file.
+    """
+    parts = _HEAD.split(text)
+    found: dict[str, dict[str, str]] = {"name": {}, "fragment": {}}
+    for head, name, body in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
+        if name in found[head]:
+            raise RuntimeError(f"{source} holds two {SORTS[head]} named {name}")
+        found[head][name] = body
+
+    def fragment(use: re.Match[str]) -> str:
+        if use[1] not in found["fragment"]:
+            raise RuntimeError(f"{source} uses the fragment {use[1]}, which it does not hold")
+        lines = found["fragment"][use[1]].strip("\n").split("\n")
+        return "\n".join(line for line in lines if not line.startswith("--")) + "\n"
+
+    return {name: _USE.sub(fragment, body).strip().rstrip(";") for name, body in found["name"].items()}

@@ -15,7 +15,7 @@ from forge_jobs.storage.protocol import Storage
 from forge_jobs.storage.types.blocker import BlockerCode
 from forge_jobs.storage.types.event import Actor
 from forge_jobs.storage.types.finalize import ErrorText, Failed
-from forge_jobs.storage.types.job import JobFilter
+from forge_jobs.storage.types.job import JobFilter, JobOrder
 from forge_jobs.storage.types.kind import KindDeclaration
 from forge_jobs.testing.conformance.arrange import add, add_many, run
 from forge_jobs.testing.factories import HOST, KIND
@@ -127,6 +127,23 @@ class TestKinds:
         assert (await storage.jobs.list_jobs(by_error)).items == ()
         assert (await storage.jobs.act_on("cancel", by_payload)).changed == 1
         assert sum((await storage.jobs.count(JobFilter(kinds=(KIND,)))).values()) == 2
+
+    @pytest.mark.parametrize("order", list(JobOrder))
+    async def test_hidden_jobs_are_not_found_in_any_order_of_a_list(self, storage: Storage, order: JobOrder) -> None:
+        """Wherever a job stands: later, due, waiting for a retry, dead."""
+        secret, error = {"iban": "DE1"}, Failed(error=ErrorText("no DE1"), delay=timedelta(minutes=1))
+        for kind in (KIND, "other"):
+            await add(storage, payload=secret, kind=kind)
+            await run(storage, error, kinds=(kind,))
+            await storage.jobs.cancel(await add(storage, payload=secret, kind=kind))
+            await add(storage, payload=secret, kind=kind, delay=60)
+            await add(storage, payload=secret, kind=kind)
+        await declare(storage, KindDeclaration(kind=KIND, payload_view="hidden"))
+        for chosen in (JobFilter(search="de1"), JobFilter(search="de1", statuses=("failed",)), JobFilter(error="de1")):
+            page = await storage.jobs.list_jobs(chosen, order=order)
+            assert {job.kind for job in page.items} <= {"other"}, chosen
+        found = await storage.jobs.list_jobs(JobFilter(search="de1"), order=order)
+        assert found.items, "the others are found"
 
     async def test_blockers_do_not_quote_hidden_errors(self, storage: Storage) -> None:
         job_id = await add(storage)

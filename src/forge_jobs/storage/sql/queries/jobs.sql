@@ -104,13 +104,15 @@ WHERE id = :id AND fence = :was_fence AND status = :was_status
 -- name: errors_of_jobs
 SELECT id, last_error, dead_reason FROM forge_jobs WHERE id IN (SELECT value FROM json_each(:ids))
 
--- name: choose_ids
-SELECT id FROM forge_jobs j
-WHERE id > :after
-  AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
-  AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
-  AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
-  AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
+-- fragment: job_rows
+SELECT j.id, j.queue, j.kind, j.status, j.priority, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
+  j.enqueued_at, j.scheduled_at, j.expires_at, j.started_at, j.completed_at, j.heartbeat_at, j.process_id, j.host_id,
+  j.dedupe_key, j.dead_reason, j.last_error, j.cancel_requested_at, j.tags, j.parent_id, j.payload,
+  (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id), j.trace
+FROM forge_jobs j
+
+-- fragment: rest_of_filter
+-- Of a filter of jobs, all but what the statement's index is about. Text of hidden kinds is not found.
   AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
   AND (:key IS NULL OR dedupe_key = :key)
   AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
@@ -123,6 +125,15 @@ WHERE id > :after
   AND (:process IS NULL OR host_id = :process OR process_id = :process)
   AND (:parent IS NULL OR parent_id = :parent)
   AND (:schedule IS NULL OR replace(trace, :schedule, '') <> trace)
+
+-- name: choose_ids
+SELECT id FROM forge_jobs j
+WHERE id > :after
+  AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
+  AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
+  AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
+  AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
+-- use: rest_of_filter
 ORDER BY id LIMIT :limit
 
 -- name: end_of_stretch
@@ -131,37 +142,18 @@ SELECT id FROM (SELECT id FROM forge_jobs WHERE id < :before ORDER BY id DESC LI
 ORDER BY id LIMIT 1
 
 -- name: list_jobs
-SELECT j.id, j.queue, j.kind, j.status, j.priority, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
-  j.enqueued_at, j.scheduled_at, j.expires_at, j.started_at, j.completed_at, j.heartbeat_at, j.process_id, j.host_id,
-  j.dedupe_key, j.dead_reason, j.last_error, j.cancel_requested_at, j.tags, j.parent_id, j.payload,
-  (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id), j.trace
-FROM forge_jobs j
+-- use: job_rows
 WHERE id < :before AND id >= :after
   AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
   AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
   AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
   AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
-  AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
-  AND (:key IS NULL OR dedupe_key = :key)
-  AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
-  AND (:search IS NULL OR (lower(payload) LIKE :search ESCAPE '\'
-    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
-  AND (:error IS NULL OR (lower(last_error) LIKE :error ESCAPE '\'
-    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
-  AND (:since IS NULL OR enqueued_at >= :since)
-  AND (:until IS NULL OR enqueued_at <= :until)
-  AND (:process IS NULL OR host_id = :process OR process_id = :process)
-  AND (:parent IS NULL OR parent_id = :parent)
-  AND (:schedule IS NULL OR replace(trace, :schedule, '') <> trace)
+-- use: rest_of_filter
 ORDER BY id DESC LIMIT :limit
 
 -- name: list_children
 -- Newest first, from the index of jobs with a parent.
-SELECT j.id, j.queue, j.kind, j.status, j.priority, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
-  j.enqueued_at, j.scheduled_at, j.expires_at, j.started_at, j.completed_at, j.heartbeat_at, j.process_id, j.host_id,
-  j.dedupe_key, j.dead_reason, j.last_error, j.cancel_requested_at, j.tags, j.parent_id, j.payload,
-  (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id), j.trace
-FROM forge_jobs j
+-- use: job_rows
 WHERE parent_id = :parent ORDER BY id DESC LIMIT :limit
 
 -- name: count_children
@@ -169,127 +161,54 @@ SELECT count(*) FROM forge_jobs WHERE parent_id = :parent
 
 -- name: list_finished
 -- Of one queue and status, whose index has this order; pages of several are merged.
-SELECT j.id, j.queue, j.kind, j.status, j.priority, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
-  j.enqueued_at, j.scheduled_at, j.expires_at, j.started_at, j.completed_at, j.heartbeat_at, j.process_id, j.host_id,
-  j.dedupe_key, j.dead_reason, j.last_error, j.cancel_requested_at, j.tags, j.parent_id, j.payload,
-  (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id), j.trace
-FROM forge_jobs j
+-- use: job_rows
 WHERE queue = :queue AND status = :status AND completed_at IS NOT NULL
   AND (:at IS NULL OR completed_at < :at OR (completed_at = :at AND id < :before))
   AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
   AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
-  AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
-  AND (:key IS NULL OR dedupe_key = :key)
-  AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
-  AND (:search IS NULL OR (lower(payload) LIKE :search ESCAPE '\'
-    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
-  AND (:error IS NULL OR (lower(last_error) LIKE :error ESCAPE '\'
-    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
-  AND (:since IS NULL OR enqueued_at >= :since)
-  AND (:until IS NULL OR enqueued_at <= :until)
-  AND (:process IS NULL OR host_id = :process OR process_id = :process)
-  AND (:parent IS NULL OR parent_id = :parent)
-  AND (:schedule IS NULL OR replace(trace, :schedule, '') <> trace)
+-- use: rest_of_filter
 ORDER BY completed_at DESC, id DESC LIMIT :limit
 
 -- name: list_future
 -- Waiting jobs of one queue that are not due yet, soonest first.
-SELECT j.id, j.queue, j.kind, j.status, j.priority, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
-  j.enqueued_at, j.scheduled_at, j.expires_at, j.started_at, j.completed_at, j.heartbeat_at, j.process_id, j.host_id,
-  j.dedupe_key, j.dead_reason, j.last_error, j.cancel_requested_at, j.tags, j.parent_id, j.payload,
-  (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id), j.trace
-FROM forge_jobs j
+-- use: job_rows
 WHERE queue = :queue AND ready = 0
   AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
   AND (:at IS NULL OR scheduled_at > :at OR (scheduled_at = :at AND id > :before))
   AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
   AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
-  AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
-  AND (:key IS NULL OR dedupe_key = :key)
-  AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
-  AND (:search IS NULL OR lower(payload) LIKE :search ESCAPE '\')
-  AND (:error IS NULL OR lower(last_error) LIKE :error ESCAPE '\')
-  AND (:since IS NULL OR enqueued_at >= :since)
-  AND (:until IS NULL OR enqueued_at <= :until)
-  AND (:process IS NULL OR host_id = :process OR process_id = :process)
-  AND (:parent IS NULL OR parent_id = :parent)
-  AND (:schedule IS NULL OR replace(trace, :schedule, '') <> trace)
+-- use: rest_of_filter
 ORDER BY scheduled_at, id LIMIT :limit
 
 -- name: list_failed
 -- Jobs of one queue that wait for a retry, due or not, soonest first.
-SELECT j.id, j.queue, j.kind, j.status, j.priority, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
-  j.enqueued_at, j.scheduled_at, j.expires_at, j.started_at, j.completed_at, j.heartbeat_at, j.process_id, j.host_id,
-  j.dedupe_key, j.dead_reason, j.last_error, j.cancel_requested_at, j.tags, j.parent_id, j.payload,
-  (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id), j.trace
-FROM forge_jobs j
+-- use: job_rows
 WHERE queue = :queue AND status = 'failed'
   AND (:at IS NULL OR scheduled_at > :at OR (scheduled_at = :at AND id > :before))
   AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
   AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
-  AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
-  AND (:key IS NULL OR dedupe_key = :key)
-  AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
-  AND (:search IS NULL OR (lower(payload) LIKE :search ESCAPE '\'
-    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
-  AND (:error IS NULL OR (lower(last_error) LIKE :error ESCAPE '\'
-    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
-  AND (:since IS NULL OR enqueued_at >= :since)
-  AND (:until IS NULL OR enqueued_at <= :until)
-  AND (:process IS NULL OR host_id = :process OR process_id = :process)
-  AND (:parent IS NULL OR parent_id = :parent)
-  AND (:schedule IS NULL OR replace(trace, :schedule, '') <> trace)
+-- use: rest_of_filter
 ORDER BY scheduled_at, id LIMIT :limit
 
 -- name: list_due
 -- Due jobs of one queue, kind and priority, which stand in this order in the claim index; pages of several are merged.
-SELECT j.id, j.queue, j.kind, j.status, j.priority, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
-  j.enqueued_at, j.scheduled_at, j.expires_at, j.started_at, j.completed_at, j.heartbeat_at, j.process_id, j.host_id,
-  j.dedupe_key, j.dead_reason, j.last_error, j.cancel_requested_at, j.tags, j.parent_id, j.payload,
-  (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id), j.trace
-FROM forge_jobs j
+-- use: job_rows
 WHERE queue = :queue AND kind = :kind AND priority = :priority AND ready = 1 AND alone = 0
   AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
   AND (:at IS NULL OR scheduled_at > :at OR (scheduled_at = :at AND id > :before))
   AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
-  AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
-  AND (:key IS NULL OR dedupe_key = :key)
-  AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
-  AND (:search IS NULL OR (lower(payload) LIKE :search ESCAPE '\'
-    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
-  AND (:error IS NULL OR (lower(last_error) LIKE :error ESCAPE '\'
-    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
-  AND (:since IS NULL OR enqueued_at >= :since)
-  AND (:until IS NULL OR enqueued_at <= :until)
-  AND (:process IS NULL OR host_id = :process OR process_id = :process)
-  AND (:parent IS NULL OR parent_id = :parent)
-  AND (:schedule IS NULL OR replace(trace, :schedule, '') <> trace)
+-- use: rest_of_filter
 ORDER BY scheduled_at, id LIMIT :limit
 
 -- name: list_due_alone
 -- Due jobs of one queue that run alone, which have an index of their own and are few.
-SELECT j.id, j.queue, j.kind, j.status, j.priority, j.attempts, j.max_attempts, j.crashes, j.throttles, j.fence,
-  j.enqueued_at, j.scheduled_at, j.expires_at, j.started_at, j.completed_at, j.heartbeat_at, j.process_id, j.host_id,
-  j.dedupe_key, j.dead_reason, j.last_error, j.cancel_requested_at, j.tags, j.parent_id, j.payload,
-  (SELECT label FROM forge_processes p WHERE p.host_id = j.host_id), j.trace
-FROM forge_jobs j
+-- use: job_rows
 WHERE queue = :queue AND ready = 1 AND alone = 1
   AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
   AND (:at IS NULL OR scheduled_at > :at OR (scheduled_at = :at AND id > :before))
   AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))
   AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
-  AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
-  AND (:key IS NULL OR dedupe_key = :key)
-  AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
-  AND (:search IS NULL OR (lower(payload) LIKE :search ESCAPE '\'
-    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
-  AND (:error IS NULL OR (lower(last_error) LIKE :error ESCAPE '\'
-    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
-  AND (:since IS NULL OR enqueued_at >= :since)
-  AND (:until IS NULL OR enqueued_at <= :until)
-  AND (:process IS NULL OR host_id = :process OR process_id = :process)
-  AND (:parent IS NULL OR parent_id = :parent)
-  AND (:schedule IS NULL OR replace(trace, :schedule, '') <> trace)
+-- use: rest_of_filter
 ORDER BY scheduled_at, id LIMIT :limit
 
 -- name: count_jobs
@@ -299,18 +218,7 @@ WHERE id < :before AND id >= :after
   AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
   AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)))
   AND (:statuses IS NULL OR status IN (SELECT value FROM json_each(:statuses)))
-  AND (:dead_reasons IS NULL OR dead_reason IN (SELECT value FROM json_each(:dead_reasons)))
-  AND (:key IS NULL OR dedupe_key = :key)
-  AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(j.tags) WHERE value = :tag))
-  AND (:search IS NULL OR (lower(payload) LIKE :search ESCAPE '\'
-    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
-  AND (:error IS NULL OR (lower(last_error) LIKE :error ESCAPE '\'
-    AND kind NOT IN (SELECT kind FROM forge_kinds WHERE hidden = 1)))
-  AND (:since IS NULL OR enqueued_at >= :since)
-  AND (:until IS NULL OR enqueued_at <= :until)
-  AND (:process IS NULL OR host_id = :process OR process_id = :process)
-  AND (:parent IS NULL OR parent_id = :parent)
-  AND (:schedule IS NULL OR replace(trace, :schedule, '') <> trace)
+-- use: rest_of_filter
 GROUP BY status
 
 -- name: delete_children_of_jobs

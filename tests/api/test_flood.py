@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import statistics
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from subprocess import PIPE, Popen
 from typing import Final
 
@@ -23,10 +24,10 @@ from .live import Live
 QUEUE: Final = "work"
 JOBS_OF_A_CLAIM: Final = 10
 PAUSE_S: Final = 0.01
+ROUNDS: Final = 3
+CLAIMS: Final = 500
 FLOOD: Final = """
-import asyncio, os, sys, httpx2
-if hasattr(os, "SCHED_IDLE"):  # a flood comes from elsewhere: its own work on this machine is not to be measured
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+import asyncio, sys, httpx2
 async def ask(client, paths):
     while True:
         for path in paths:
@@ -43,13 +44,13 @@ asyncio.run(main())
 
 
 @contextmanager
-def flood(base: str) -> Iterator[None]:
+def flood(base: str) -> Iterator[Popen[bytes]]:
     """64 callers that ask without a pause, in a process of their own."""
     with Popen([sys.executable, "-c", FLOOD, base], stdout=PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"begun\n"
         try:
-            yield
+            yield process
         finally:
             process.kill()
 
@@ -74,30 +75,43 @@ def percentile(values: list[float]) -> float:
     return sorted(values)[len(values) * 99 // 100 - 1]
 
 
+@contextmanager
+def on_cores(cores: set[int]) -> Iterator[None]:
+    """Processes and threads that begin within run on these."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_claims_beside_a_flood_of_requests(url: str) -> None:
-    """With two cores, on which the flood, the server and this process have to find room, the slowest claims take about
-    twice as long as before, by a turn of the scheduler; most take no longer.
-    """
-    rounds, claims = 3, 500
+    """The server and who floods it share one core, who claims has another: what is measured is the store, not that the
+    cores are busy. A PostgreSQL server works for both, wherever it likes."""
+    first, second, *_ = sorted(os.sched_getaffinity(0))
     async with open_storage(url) as storage:
-        jobs = 2 * rounds * claims * JOBS_OF_A_CLAIM + 1_000
-        for start in range(0, jobs, 10_000):
-            some = range(start, min(start + 10_000, jobs))
-            await storage.jobs.enqueue_bulk([EnqueueRequest("k", {"n": n}, queue=QUEUE) for n in some])
-        slowest, usual = [], []
-        with Live(url) as server:
-            for _ in range(rounds):
-                calm = await claims_ms(storage, claims)
-                with flood(server.base):
-                    flooded = await claims_ms(storage, claims)
-                slowest.append(percentile(flooded) / percentile(calm))
-                usual.append(statistics.median(flooded) / statistics.median(calm))
+        for start in range(0, 2 * ROUNDS * CLAIMS * JOBS_OF_A_CLAIM + 1_000, 1_000):
+            requests = [EnqueueRequest("k", {"n": start + n}, queue=QUEUE) for n in range(1_000)]
+            await storage.jobs.enqueue_bulk(requests)
+    ratios = []
+    with ExitStack() as ends:
+        with on_cores({first}):
+            server = ends.enter_context(Live(url))
+        ends.enter_context(on_cores({second}))
+        async with open_storage(url) as storage:
+            for _ in range(ROUNDS):
+                calm = await claims_ms(storage, CLAIMS)
+                with on_cores({first}):
+                    flooding = ends.enter_context(flood(server.base))
+                flooded = await claims_ms(storage, CLAIMS)
+                flooding.kill()
+                ratios.append(percentile(flooded) / percentile(calm))
                 print(
                     f"calm p50 {statistics.median(calm):.2f} p99 {percentile(calm):.2f} ms, "
                     f"flooded p50 {statistics.median(flooded):.2f} p99 {percentile(flooded):.2f} ms"
                 )
-            assert server.alive
-    assert statistics.median(usual) <= 1.5, usual
-    assert statistics.median(slowest) <= 4, slowest
+        assert server.alive
+    assert statistics.median(ratios) <= (2 if url.startswith("sqlite") else 3), ratios

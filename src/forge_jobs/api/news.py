@@ -11,11 +11,9 @@ from forge_jobs.api.banners import Banners
 from forge_jobs.api.describe import describe_every_queue
 from forge_jobs.clock import from_us
 from forge_jobs.storage.protocol import Storage
-from forge_jobs.storage.types.queue import QueueCounts
 from forge_jobs.view.follow import Follower
 from forge_jobs.view.job import event
 from forge_jobs.view.process import process_view
-from forge_jobs.view.queue import counts_view, queue_view
 from forge_jobs.view.rate_limit import rate_limit_view
 from forge_jobs.view.schedule import schedule_view
 
@@ -58,17 +56,13 @@ class Snapshots:
 
     async def _look(self) -> list[tuple[str, str, dict[str, dict[str, Any]]]]:
         storage = self._storage
-        counts = await storage.queues.recent_counts()
-        queues = {
-            queue.name: {**queue_view(queue), "counts": counts_view(counts.get(queue.name, QueueCounts()))}
-            for queue in await storage.queues.list()
-        }
         processes = await storage.processes.list(self._stale_after)
         workers = {row.info.host_id: process_view(row, {}) for row in processes}
         secrets = await storage.kinds.secrets()
         schedules = {one.name: schedule_view(one, secrets) for one in await storage.schedules.list()}
-        shown = await describe_every_queue(storage, processes)
-        banners = {one["id"]: one for one in await self._banners.look(shown, processes)}
+        described = await describe_every_queue(storage, processes)
+        queues = {queue["name"]: queue for queue in described}
+        banners = {one["id"]: one for one in await self._banners.look(described, processes)}
         limits = {one.scope: rate_limit_view(one) for one in await storage.rate_limits.list()}
         return [
             ("queue", "name", queues),

@@ -38,11 +38,7 @@ def groups(ctx: click.Context, queues: tuple[str, ...] | None, as_json: bool, as
         return groups_view(await storage.jobs.deaths(queues, limit=LOOKED_AT), await storage.kinds.secrets())
 
     items = run(ctx, work)
-    if as_json:
-        output.document({"items": items, "next_cursor": None, "total": len(items)})
-    elif as_jsonl:
-        output.json_lines(items)
-    else:
+    if not output.for_programs(items, as_json=as_json, as_jsonl=as_jsonl):
         output.table(
             [Column("mark"), Column("jobs", right=True), Column("kinds"), Column("last"), Column("error", wide=True)],
             [(one["fingerprint"], one["count"], ", ".join(one["kinds"]), one["last"], one["sample"]) for one in items],

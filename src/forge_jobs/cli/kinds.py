@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -17,6 +18,7 @@ from forge_jobs.cli.settings import Settings
 from forge_jobs.cli.store import actor, run
 from forge_jobs.names import check_name
 from forge_jobs.storage.protocol import Storage
+from forge_jobs.storage.types.process import ProcessRow
 from forge_jobs.view.kind import kind_detail, kind_views
 
 
@@ -47,12 +49,12 @@ def list_(ctx: click.Context, as_json: bool, as_jsonl: bool) -> None:
       forge-jobs kinds list
       forge-jobs kinds list --json
     """
-    items = run(ctx, _views)
-    if as_json:
-        output.document({"items": items, "next_cursor": None, "total": len(items)})
-    elif as_jsonl:
-        output.json_lines(items)
-    else:
+
+    async def work(storage: Storage, settings: Settings) -> list[dict[str, Any]]:
+        return await _views(storage, await storage.processes.list(settings.runtime.stale_after))
+
+    items = run(ctx, work)
+    if not output.for_programs(items, as_json=as_json, as_jsonl=as_jsonl):
         output.table(
             [
                 Column("kind"),
@@ -157,19 +159,18 @@ def declare(ctx: click.Context, target: str, as_json: bool) -> None:
         output.line(f"declared {len(handlers)} kinds; {', '.join(news) or 'nothing'} changed")
 
 
-async def _views(storage: Storage, settings: Settings) -> list[dict[str, Any]]:
-    processes = await storage.processes.list(settings.runtime.stale_after)
+async def _views(storage: Storage, processes: Sequence[ProcessRow]) -> list[dict[str, Any]]:
     return kind_views(await storage.jobs.kinds(), await storage.kinds.list(), processes)
 
 
 async def _detail(storage: Storage, settings: Settings, kind: str) -> dict[str, Any]:
-    shown = next((one for one in await _views(storage, settings) if one["kind"] == kind), None)
+    processes = await storage.processes.list(settings.runtime.stale_after)
+    shown = next((one for one in await _views(storage, processes) if one["kind"] == kind), None)
     if shown is None:
         raise Failure(
             f"there is no kind {kind!r}: no worker declared it, and no job is of it",
             "`forge-jobs kinds list` shows those that there are",
         )
-    processes = await storage.processes.list(settings.runtime.stale_after)
     return kind_detail(shown, await storage.kinds.get(kind), processes)
 
 

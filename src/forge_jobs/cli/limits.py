@@ -83,11 +83,7 @@ def list_(ctx: click.Context, as_json: bool, as_jsonl: bool) -> None:
 
     found, users, now = run(ctx, work)
     items = [{**rate_limit_view(limit), **use} for limit, use in zip(found, users, strict=True)]
-    if as_json:
-        output.document({"items": items, "next_cursor": None, "total": len(items)})
-    elif as_jsonl:
-        output.json_lines(items)
-    else:
+    if not output.for_programs(items, as_json=as_json, as_jsonl=as_jsonl):
         _print(found, users, now)
 
 

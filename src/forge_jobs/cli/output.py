@@ -90,6 +90,15 @@ def json_lines(values: Iterable[Any]) -> None:
         sys.stdout.write(json_text(value) + "\n")
 
 
+def for_programs(items: Sequence[Any], *, as_json: bool, as_jsonl: bool) -> bool:
+    """Print a list that is at hand as a whole, if it is wanted for programs; whether it was."""
+    if as_json:
+        document({"items": items, "next_cursor": None, "total": len(items)})
+    elif as_jsonl:
+        json_lines(items)
+    return as_json or as_jsonl
+
+
 def json_text(value: Any, *, indent: int | None = None) -> str:
     """`value` as JSON, in which characters that do not show are escaped, and others if stdout cannot take them."""
     text = json.dumps(value, ensure_ascii=not _is_unicode(sys.stdout), indent=indent, default=_plain)

@@ -156,11 +156,7 @@ def list_(ctx: click.Context, as_json: bool, as_jsonl: bool) -> None:
         {**schedule_view(one, secrets), "undeclared": one.name in lost, "why_silent": why_silent(one, led=led)}
         for one in found
     ]
-    if as_json:
-        output.document({"items": items, "next_cursor": None, "total": len(items)})
-    elif as_jsonl:
-        output.json_lines(items)
-    else:
+    if not output.for_programs(items, as_json=as_json, as_jsonl=as_jsonl):
         output.table(
             [
                 Column("schedule"),
@@ -381,11 +377,7 @@ def preview(
     """
     fires = parse(expr, zone, gap, fold).preview(begin or datetime.now(UTC), count)
     items = [fire_view(fire) for fire in fires]
-    if as_json:
-        output.document({"items": items, "next_cursor": None, "total": len(items)})
-    elif as_jsonl:
-        output.json_lines(items)
-    else:
+    if not output.for_programs(items, as_json=as_json, as_jsonl=as_jsonl):
         _print_fires(fires)
 
 

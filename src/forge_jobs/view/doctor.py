@@ -188,7 +188,7 @@ async def _check_workers(storage: Storage, processes: Sequence[ProcessRow]) -> l
                 "see its log: it cannot reach the store in time",
             )
         )
-    unserved = await find_unserved(storage, processes)
+    unserved = await find_unserved(storage, processes, await storage.jobs.recent_waiting_kinds())
     checks += [
         Check(
             "unserved",

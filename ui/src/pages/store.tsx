@@ -10,6 +10,7 @@ import { now, useSecond } from '../lib/time'
 import { Badge } from '../parts/badge'
 import { Button } from '../parts/button'
 import { Confirm } from '../parts/dialog'
+import { Facts, type Fact } from '../parts/facts'
 import { PageHead } from '../parts/page_head'
 import { RangeBar } from '../parts/range_bar'
 import { Loaded } from '../parts/states'
@@ -44,7 +45,7 @@ export function Store() {
 
 function Shown({ store }: { store: StoreInfo }) {
   const names = new Map(useWorkers().data?.items.map((worker) => [worker.host_id, worker.worker]))
-  const facts: [string, React.ReactNode][] = [
+  const facts: Fact[] = [
     ['Backend', `${store.backend} ${store.version}`],
     ['Where', <span className="mono"><Text>{store.url}</Text></span>],
     ['Durability', store.durability ?? '–'],
@@ -55,16 +56,7 @@ function Shown({ store }: { store: StoreInfo }) {
   ]
   return (
     <div className="two">
-      <section className="panel facts-panel" aria-label="Facts">
-        <dl className="facts wide">
-          {facts.map(([name, value]) => (
-            <div key={name}>
-              <dt>{name}</dt>
-              <dd>{value}</dd>
-            </div>
-          ))}
-        </dl>
-      </section>
+      <Facts facts={facts} label="Facts" wide />
       <section className="panel" aria-label="Background loops">
         <header className="panel-head">
           <h2>Background loops</h2>

@@ -149,7 +149,7 @@ class PostgresMaintenance:
             "backend": "postgresql",
             "place": errors.place(driver.connector.url),
             "schema": driver.config.schema,
-            "durability": driver.config.durability,
+            "durability": "process" if found["synchronous_commit"] == "off" else driver.config.durability,
             "pooled": bool(driver.connector.pooled),
             "listens": listens,
             "notifications": "arrive" if self._wake.proven else "not seen" if driver.config.notify else "off",

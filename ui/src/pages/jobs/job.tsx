@@ -11,6 +11,7 @@ import { JobStatus, StatusBadge } from '../../parts/badge'
 import { Button, LinkButton } from '../../parts/button'
 import { Copy } from '../../parts/copy'
 import { Confirm } from '../../parts/dialog'
+import { Facts, type Fact } from '../../parts/facts'
 import { Json } from '../../parts/json'
 import { PageHead } from '../../parts/page_head'
 import { Loaded } from '../../parts/states'
@@ -70,14 +71,14 @@ export function JobView({ job, beside, left }: View) {
       <div className={beside ? 'job beside' : 'job'}>
         <div className="job-main">
           {job.status !== 'done' && <Explain job={job} />}
-          {beside && <Facts job={job} />}
+          {beside && <JobFacts job={job} />}
           {broken && <Attempts job={job} />}
           <Payload job={job} />
           {!broken && <Attempts job={job} />}
           <Log job={job} />
         </div>
         <div className="job-side">
-          {!beside && <Facts job={job} />}
+          {!beside && <JobFacts job={job} />}
           <Timeline job={job} />
           <Family job={job} />
         </div>
@@ -154,8 +155,8 @@ function ProgressBar({ job }: { job: JobDetail }) {
   )
 }
 
-function Facts({ job }: { job: JobDetail }) {
-  const facts: [string, React.ReactNode][] = [
+function JobFacts({ job }: { job: JobDetail }) {
+  const facts: Fact[] = [
     ['Kind', <a href={`#/kinds/${encodeURIComponent(job.kind)}`}><Text>{job.kind}</Text></a>],
     ['Queue', <a href={`#/queues/${encodeURIComponent(job.queue)}`}><Text>{job.queue}</Text></a>],
     ['Attempts', <span className="num">{job.attempts} of {job.max_attempts}{job.crashes > 0 && <span className="bad"> · crashed {job.crashes}×</span>}</span>],
@@ -177,18 +178,7 @@ function Facts({ job }: { job: JobDetail }) {
   if (job.tags.length) facts.push(['Tags', <span className="tags">{job.tags.map((tag) => <a key={tag} className="chip" href={`#${address('/jobs', { q: `tag:"${tag}"` })}`}><Text>{tag}</Text></a>)}</span>])
   facts.push(['Fence', <span className="num">{job.fence}</span>])
   if (job.trace?.traceparent) facts.push(['Trace', <span className="mono"><Text>{job.trace.traceparent}</Text></span>])
-  return (
-    <section className="panel facts-panel" aria-label="Fields">
-      <dl className="facts">
-        {facts.map(([name, value]) => (
-          <div key={name}>
-            <dt>{name}</dt>
-            <dd>{value}</dd>
-          </div>
-        ))}
-      </dl>
-    </section>
-  )
+  return <Facts facts={facts} label="Fields" />
 }
 
 function Family({ job }: { job: JobDetail }) {

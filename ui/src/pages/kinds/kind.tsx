@@ -8,6 +8,7 @@ import { address } from '../../lib/hash_router'
 import { Button, LinkButton } from '../../parts/button'
 import { Copy } from '../../parts/copy'
 import { Confirm } from '../../parts/dialog'
+import { Facts, type Fact } from '../../parts/facts'
 import { Json } from '../../parts/json'
 import { PageHead } from '../../parts/page_head'
 import { Loaded } from '../../parts/states'
@@ -44,7 +45,7 @@ function Shown({ kind }: { kind: KindDetail }) {
           <Queues kind={kind} />
         </div>
         <div className="job-side">
-          <Facts kind={kind} />
+          <KindFacts kind={kind} />
           <section className="panel">
             <header className="panel-head">
               <h2>Hidden from people</h2>
@@ -122,9 +123,9 @@ function Queues({ kind }: { kind: KindDetail }) {
   )
 }
 
-function Facts({ kind }: { kind: KindDetail }) {
+function KindFacts({ kind }: { kind: KindDetail }) {
   const code = kind.declaration
-  const facts: [string, React.ReactNode][] = []
+  const facts: Fact[] = []
   if (code) {
     facts.push(['Executor', <Text>{code.executor}</Text>])
     if (limitOf(kind)) facts.push(['Limit', <span>{kind.rate_limit ? <a href="#/limits"><Text>{kind.rate_limit}</Text></a> : 'by payload'}{code.cost !== null && code.cost !== 1 && <span className="soft"> · {compact(code.cost)} tokens</span>}</span>])
@@ -137,18 +138,7 @@ function Facts({ kind }: { kind: KindDetail }) {
   if (kind.workers.length) facts.push(['Workers', <a href="#/workers"><Text>{kind.workers.map((worker) => worker.worker).join(', ')}</Text></a>])
   if (kind.declared_at) facts.push(['Declared', <span><Time at={kind.declared_at} /> by <Text>{kind.declared_by_label ?? kind.declared_by ?? ''}</Text></span>])
   if (facts.length === 0) return null
-  return (
-    <section className="panel facts-panel" aria-label="Fields">
-      <dl className="facts">
-        {facts.map(([name, value]) => (
-          <div key={name}>
-            <dt>{name}</dt>
-            <dd>{value}</dd>
-          </div>
-        ))}
-      </dl>
-    </section>
-  )
+  return <Facts facts={facts} label="Fields" />
 }
 
 function Reset({ kind, close }: { kind: KindDetail; close: () => void }) {

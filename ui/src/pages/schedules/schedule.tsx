@@ -6,6 +6,7 @@ import { address } from '../../lib/hash_router'
 import { useTitle } from '../../lib/title'
 import { Badge } from '../../parts/badge'
 import { Icon } from '../../parts/icons'
+import { Facts, type Fact } from '../../parts/facts'
 import { Json } from '../../parts/json'
 import { PageHead } from '../../parts/page_head'
 import { Empty, Loaded } from '../../parts/states'
@@ -24,7 +25,7 @@ export function SchedulePage({ name }: { name: string }) {
 }
 
 function Shown({ schedule }: { schedule: Schedule }) {
-  const facts: [string, React.ReactNode][] = [
+  const facts: Fact[] = [
     ['Kind', <a href={`#${address('/jobs', { q: `kind:${schedule.kind}` })}`}><Text>{schedule.kind}</Text></a>],
     ['Queue', schedule.queue ? <Text>{schedule.queue}</Text> : <span className="faint">as the kind is routed</span>],
     ['Last fired', <Time at={schedule.last_fired_at} none="not yet" />],
@@ -81,16 +82,7 @@ function Shown({ schedule }: { schedule: Schedule }) {
           <Ticks name={schedule.name} />
         </div>
         <div className="job-side">
-          <section className="panel facts-panel" aria-label="Settings">
-            <dl className="facts">
-              {facts.map(([name, value]) => (
-                <div key={name}>
-                  <dt>{name}</dt>
-                  <dd>{value}</dd>
-                </div>
-              ))}
-            </dl>
-          </section>
+          <Facts facts={facts} label="Settings" />
         </div>
       </div>
     </>
